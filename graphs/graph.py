@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -169,13 +170,33 @@ class MultimodalGraph:
 
     @cached_property
     def known_answers(self) -> KeyedLists:
-        """Answers of every query over all splits, by `query_keys`: the evaluation filter."""
+        """Answers of every query over all splits, by `query_keys`."""
         return self._answers(SPLITS)
 
     @cached_property
     def train_answers(self) -> KeyedLists:
         """Answers of every query in training triples only, by `query_keys`."""
         return self._answers(("train",))
+
+    @cached_property
+    def train_valid_answers(self) -> KeyedLists:
+        """Answers of every query in training and validation triples, by `query_keys`."""
+        return self._answers(("train", "valid"))
+
+    def evaluation_filter(self, split: str) -> KeyedLists:
+        """Answers that a filtered rank on `split` leaves out.
+
+        Ranks on `valid` are filtered by train and valid only, so that nothing but the final
+        evaluation ever reads a test triple.
+        """
+        filters = {
+            "train": lambda: self.train_answers,
+            "valid": lambda: self.train_valid_answers,
+            "test": lambda: self.known_answers,
+        }
+        if split not in filters:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        return filters[split]()
 
     @cached_property
     def neighbors(self) -> CSR:
@@ -192,6 +213,18 @@ class MultimodalGraph:
     def relation_counts(self) -> IntArray:
         """Number of training queries of each relation, int64 `[2R]`."""
         return np.bincount(self.queries("train").relations, minlength=2 * self.num_relations)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any triple or feature."""
+        digest = hashlib.sha256(repr((self.num_entities, self.num_relations)).encode())
+        for split in SPLITS:
+            digest.update(np.ascontiguousarray(self.triples[split]).tobytes())
+        for name, modality in sorted(self.modalities.items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(modality.entities).tobytes())
+            digest.update(np.ascontiguousarray(modality.features).tobytes())
+        return digest.hexdigest()[:16]
 
     def split_overlaps(self) -> dict[str, int]:
         """How many triples each pair of splits shares, e.g. `{"train/valid": 0, ...}`."""

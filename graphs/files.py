@@ -1,0 +1,237 @@
+"""Files that are whole or absent: atomic writes, the cache folder, manifests with checksums."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import platformdirs
+
+MANIFEST = "manifest.json"
+MANIFEST_FORMAT = 1
+
+_log = logging.getLogger(__name__)
+
+
+def _temporary_sibling(path: Path) -> Path:
+    # A sibling, because a rename is atomic only within one file system. The name is random and
+    # not a process id: containers that share a cache have equal ids.
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or, where the system can do so, the entries of a folder to the disk."""
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], None]) -> None:
+    """Write a file so that readers see the old one or the new one, never a part.
+
+    Args:
+        path: the file; its folder must exist.
+        content: the bytes, or a function that writes them to the open binary file it is given.
+
+    Raises:
+        OSError: the folder cannot be written; `path` is as it was, no temporary file is left.
+    """
+    target = Path(path)
+    temporary = _temporary_sibling(target)
+    try:
+        with temporary.open("xb") as file:
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                content(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync(target.parent)
+
+
+@contextmanager
+def atomic_folder(
+    path: str | os.PathLike[str], complete: Callable[[Path], bool] = Path.is_dir
+) -> Iterator[Path]:
+    """Build a folder beside `path` and rename it when the block ends without an error.
+
+    Several processes may build the same folder at once: the first rename wins, the others find
+    a complete folder and discard their own. So the block must write the same content whoever
+    runs it.
+
+    Args:
+        path: the folder to appear; its parent must exist. An empty folder is replaced.
+        complete: says whether a folder found at `path` may stay. By default it may, since no
+            half-built folder ever gets that name; pass a check of the manifest to replace
+            damaged ones.
+
+    Yields:
+        The temporary folder to write into.
+
+    Raises:
+        OSError: the parent cannot be written, or `path` is a file.
+    """
+    target = Path(path)
+    if target.exists() and not target.is_dir():
+        raise NotADirectoryError(f"{target} is a file, expected a folder or nothing")
+    temporary = _temporary_sibling(target)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for entry in [*temporary.rglob("*"), temporary]:
+            _sync(entry)
+        _move_into_place(temporary, target, complete)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _sync(target.parent)
+
+
+def _move_into_place(temporary: Path, target: Path, complete: Callable[[Path], bool]) -> None:
+    while True:
+        try:
+            temporary.rename(target)
+            return
+        except OSError:
+            if not target.is_dir():
+                raise
+            if complete(target):
+                return
+        # The damaged folder is renamed first: deleting it in place would show readers a part.
+        damaged = _temporary_sibling(target)
+        try:
+            target.rename(damaged)
+        except FileNotFoundError:
+            continue  # another process moved it away first
+        shutil.rmtree(damaged, ignore_errors=True)
+
+
+def cache_folder() -> Path | None:
+    """The folder for what is costly to compute twice, or None when there can be none.
+
+    It is `$DSOM_CACHE` where that is set, and otherwise the user's cache folder. With None
+    (a read-only home, say) the caller keeps its results in memory.
+    """
+    named = os.environ.get("DSOM_CACHE")
+    folder = Path(named) if named else Path(platformdirs.user_cache_dir("dsom"))
+    probe = folder / f".{secrets.token_hex(8)}.probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Permission bits do not tell: a full disk or a read-only mount shows only on writing.
+        probe.write_bytes(b"1")
+        probe.unlink()
+    except OSError as error:
+        _log.warning("cache folder %s cannot be used, working in memory: %s", folder, error)
+        return None
+    return folder
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    raise TypeError(f"a configuration holds JSON types and dataclasses, got {value!r}")
+
+
+def config_hash(config: object) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of `config` as canonical JSON.
+
+    Args:
+        config: JSON types and dataclasses, nested at will; key order does not matter.
+
+    Raises:
+        TypeError: something else is inside.
+        ValueError: a number is NaN or infinite.
+    """
+    text = json.dumps(
+        config, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(
+    folder: str | os.PathLike[str], config_hash: str, extra: Mapping[str, Any] | None = None
+) -> None:
+    """Write `manifest.json` with the checksum of every file that is in `folder` now.
+
+    Args:
+        folder: the finished folder.
+        config_hash: what the content was computed from, see `config_hash`.
+        extra: JSON types that readers want to know.
+    """
+    root = Path(folder)
+    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    files = {path.relative_to(root).as_posix(): _sha256(path) for path in paths}
+    files.pop(MANIFEST, None)
+    manifest = {
+        "format": MANIFEST_FORMAT,
+        "config_hash": config_hash,
+        "files": files,
+        "extra": dict(extra or {}),
+    }
+    text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
+    atomic_write(root / MANIFEST, text.encode() + b"\n")
+
+
+def read_manifest(folder: str | os.PathLike[str], config_hash: str | None = None) -> dict[str, Any]:
+    """Check a folder against its manifest.
+
+    Args:
+        folder: a folder that `write_manifest` has described.
+        config_hash: the configuration that the content must come from; None accepts any.
+
+    Returns:
+        The manifest, with the keys `format`, `config_hash`, `files` and `extra`.
+
+    Raises:
+        ValueError: the manifest is missing, malformed or of another format or configuration,
+            or a listed file is missing or has changed. Files that are not listed are ignored.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing, expected a manifest") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: expected JSON, got {error}") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != MANIFEST_FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else manifest
+        raise ValueError(f"{path}: expected format {MANIFEST_FORMAT}, got {found!r}")
+    files, extra = manifest.get("files"), manifest.get("extra")
+    if not isinstance(files, dict) or not isinstance(extra, dict):
+        raise ValueError(f"{path}: expected objects under 'files' and 'extra'")
+    if config_hash is not None and manifest.get("config_hash") != config_hash:
+        raise ValueError(
+            f"{path}: made from configuration {manifest.get('config_hash')!r}, "
+            f"expected {config_hash!r}"
+        )
+    for name, expected in files.items():
+        parts = PurePosixPath(name)
+        if parts.is_absolute() or ".." in parts.parts:
+            raise ValueError(f"{path}: file name {name!r} leaves the folder")
+        listed = path.parent / parts
+        if not listed.is_file():
+            raise ValueError(f"{listed} is missing, but {MANIFEST} lists it")
+        if _sha256(listed) != expected:
+            raise ValueError(f"{listed} has changed: its SHA-256 is not the one in {MANIFEST}")
+    return manifest

@@ -1,0 +1,77 @@
+"""What every scorer of queries, student or teacher, has in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+class Scorer(nn.Module, ABC):
+    """Scores every entity as the answer of a query `(entity, relation)`.
+
+    Relation ids `≥ R` are the reciprocal relations, so `[0, 2R)` are valid.
+
+    Attributes:
+        num_entities: `E`.
+        num_relations: `R`, reciprocals not counted.
+    """
+
+    num_entities: int
+    num_relations: int
+
+    @abstractmethod
+    def entity_vectors(self) -> Tensor:
+        """Vectors of all entities, float `[entities, width]`."""
+
+    @abstractmethod
+    def query_vectors(self, table: Tensor, entities: Tensor, relations: Tensor) -> Tensor:
+        """Vectors of queries, float `[batch, width]`.
+
+        Args:
+            table: `[entities, width]`, what `entity_vectors` returned: teachers compute it from
+                features, so it is computed once per step and handed around.
+            entities: int64 `[batch]`.
+            relations: int64 `[batch]`, ids in `[0, 2R)`.
+        """
+
+    def compare(self, queries: Tensor, candidates: Tensor) -> Tensor:
+        """Score of every candidate for every query.
+
+        Args:
+            queries: `[batch, width]`, from `query_vectors`.
+            candidates: `[candidates, width]`, rows of `entity_vectors`.
+
+        Returns:
+            `[batch, candidates]`; here the inner product, other geometries override it.
+        """
+        return queries @ candidates.T
+
+    def forward(self, entities: Tensor, relations: Tensor) -> Tensor:
+        """Logits `[batch, entities]` of the queries."""
+        table = self.entity_vectors()
+        return self.compare(self.query_vectors(table, entities, relations), table)
+
+    @abstractmethod
+    def factor_moduli(
+        self, table: Tensor, entities: Tensor, relations: Tensor, answers: Tensor
+    ) -> list[Tensor]:
+        """The moduli that N3 cubes, one `[batch, rank]` per factor (head, relation, tail)."""
+
+    @abstractmethod
+    def summary(self, table: Tensor, entities: Tensor, relations: Tensor) -> Tensor:
+        """A few numbers about queries for the selector's state, `[batch, len(SUMMARY_NAMES)]`."""
+
+
+SUMMARY_NAMES = ("entity_norm", "relation_norm", "query_norm")
+
+
+def normal_table(rows: int, columns: int, scale: float, generator: torch.Generator) -> nn.Parameter:
+    """A parameter `[rows, columns]` drawn from N(0, scale²) by `generator`."""
+    return nn.Parameter(scale * torch.randn(rows, columns, generator=generator))
+
+
+def root_mean_square(vectors: Tensor) -> Tensor:
+    """Root mean square of each row, `[batch]`: a norm that does not grow with the width."""
+    return vectors.square().mean(dim=1).sqrt()

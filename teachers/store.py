@@ -1,0 +1,156 @@
+"""What the teachers said about every training query, kept small and read fast.
+
+Per query the store lists the union of the teachers' top-K entities and the answer, *every*
+teacher's log-probability on that union, each teacher's tail mass, and features for the selector's
+state. Distillation then costs a gather of a few hundred numbers per query instead of a product
+with each teacher's entity table, and memory is independent of the number of entities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from graphs.csr import CSR, IntArray
+from students.distillation import SoftLabel, distribution_normaliser
+
+Combination = Literal["log_probs", "probs", "per_teacher"]
+COMBINATIONS: tuple[str, ...] = ("log_probs", "probs", "per_teacher")
+
+FEATURES = ("log_p_answer", "log_rank", "entropy", "max_log_p", "margin", "neighbor_mass")
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """What all teachers said about a batch of queries.
+
+    Attributes:
+        rows: int64 `[listed]`, ascending; the row of each listed entity.
+        entities: int64 `[listed]`, ascending within a row.
+        log_probs: float32 `[listed, teachers]`.
+        log_tail: float32 `[batch, teachers]`, log-probability of *each* entity not listed.
+        num_entities: `E`.
+    """
+
+    rows: Tensor
+    entities: Tensor
+    log_probs: Tensor
+    log_tail: Tensor
+    num_entities: int
+
+    def __len__(self) -> int:
+        """Number of queries."""
+        return len(self.log_tail)
+
+    def soft_labels(
+        self, weights: Tensor, combination: Combination = "log_probs"
+    ) -> list[SoftLabel]:
+        """Soft labels of the chosen teachers (methods.md §1.2, reconstruction).
+
+        Args:
+            weights: float32 `[batch, teachers]`, ≥ 0; a mask is the special case of 0 and 1. A
+                row of zeros is not taught. Only proportions matter here.
+            combination: `log_probs`, the renormalised weighted mean of log-probabilities;
+                `probs`, the weighted mean of probabilities; `per_teacher`, one label per
+                teacher, whose divergences are summed with the weights (RL-KD's form).
+
+        Returns:
+            One label, or one per teacher.
+        """
+        totals = weights.sum(dim=1)
+        taught = (totals > 0).to(weights.dtype)
+        shares = weights / totals.clamp_min(1e-12)[:, None]
+        if combination == "per_teacher":
+            return [
+                self._label(self.log_probs[:, k], self.log_tail[:, k], shares[:, k])
+                for k in range(weights.shape[1])
+            ]
+        row_shares = shares[self.rows]
+        if combination == "log_probs":
+            log_probs = (row_shares * self.log_probs).sum(1)
+            log_tail = (shares * self.log_tail).sum(1)
+        else:
+            log_probs = torch.logsumexp(self.log_probs + row_shares.log(), dim=1)
+            log_tail = torch.logsumexp(self.log_tail + shares.log(), dim=1)
+        # Untaught rows have no distribution; any finite one keeps the arithmetic clean.
+        log_probs = torch.where(taught[self.rows] > 0, log_probs, 0.0)
+        log_tail = torch.where(taught > 0, log_tail, 0.0)
+        return [self._label(log_probs, log_tail, taught, renormalise=True)]
+
+    def _label(
+        self, log_probs: Tensor, log_tail: Tensor, weight: Tensor, renormalise: bool = False
+    ) -> SoftLabel:
+        label = SoftLabel(self.rows, self.entities, log_probs, log_tail, weight, self.num_entities)
+        if not renormalise:
+            return label
+        normaliser = distribution_normaliser(self.rows, log_probs, log_tail, label.tail_sizes())
+        return SoftLabel(
+            self.rows,
+            self.entities,
+            log_probs - normaliser[self.rows],
+            log_tail - normaliser,
+            weight,
+            self.num_entities,
+        )
+
+
+@dataclass(frozen=True)
+class TeacherStore:
+    """Opinions and state features for every training query, in the order of `queries("train")`.
+
+    Attributes:
+        teachers: names, the order of every teacher axis.
+        lists: the listed entities of each query (values int64).
+        log_probs: float16 `[listed, teachers]`.
+        log_tail: float32 `[queries, teachers]`, log-probability of each entity not listed.
+        tail_mass: float32 `[queries, teachers]`, the mass on the entities not listed: what the
+            uniform tail may get wrong.
+        features: float32 `[queries, teachers, len(FEATURES)]`.
+        num_entities: `E`.
+    """
+
+    teachers: tuple[str, ...]
+    lists: CSR
+    log_probs: NDArray[np.float16]
+    log_tail: NDArray[np.float32]
+    tail_mass: NDArray[np.float32]
+    features: NDArray[np.float32]
+    num_entities: int
+
+    def __len__(self) -> int:
+        """Number of queries."""
+        return len(self.log_tail)
+
+    def opinions(self, queries: IntArray, device: torch.device | None = None) -> Opinions:
+        """What the teachers said about `queries` (int64 `[batch]`, positions in the store)."""
+        rows, entities = self.lists.gather(queries)
+        counts = self.lists.counts(queries)
+        starts = np.repeat(self.lists.offsets[queries] - (np.cumsum(counts) - counts), counts)
+        listed = self.log_probs[starts + np.arange(len(rows))].astype(np.float32)
+        return Opinions(
+            torch.from_numpy(rows).to(device),
+            torch.from_numpy(entities.astype(np.int64)).to(device),
+            torch.from_numpy(listed).to(device),
+            torch.from_numpy(self.log_tail[queries]).to(device),
+            self.num_entities,
+        )
+
+    def select(self, teachers: tuple[str, ...]) -> TeacherStore:
+        """The store with some of its teachers, in the given order."""
+        columns = [self.teachers.index(name) for name in teachers]
+        if columns == list(range(len(self.teachers))):
+            return self
+        return TeacherStore(
+            teachers,
+            self.lists,
+            self.log_probs[:, columns],
+            self.log_tail[:, columns],
+            self.tail_mass[:, columns],
+            self.features[:, columns],
+            self.num_entities,
+        )

@@ -1,0 +1,205 @@
+"""NDKD against exact identities and dense computations with plain autograd."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from students.distillation import DistillationConfig, SoftLabel, distillation_loss
+from students.logits import read_logits
+
+
+def random_case(
+    seed: int, batch: int = 5, entities: int = 17, listed: int = 6
+) -> tuple[Tensor, Tensor, SoftLabel, tuple[np.ndarray, np.ndarray]]:
+    """Random logits, answers, soft label with a tail, and neighbor lists (some of them empty)."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(batch, entities, generator=generator)
+    answers = torch.randint(entities, (batch,), generator=generator)
+    order = torch.rand(batch, entities, generator=generator).argsort(1)[:, :listed].sort(1).values
+    masses = torch.rand(batch, listed + 1, generator=generator).softmax(1)
+    label = SoftLabel(
+        rows=torch.arange(batch).repeat_interleave(listed),
+        entities=order.reshape(-1),
+        log_probs=masses[:, :listed].reshape(-1).log(),
+        log_tail=(masses[:, listed] / max(entities - listed, 1)).log(),
+        weight=torch.ones(batch),
+        num_entities=entities,
+    )
+    near = torch.rand(batch, entities, generator=generator) < 0.2
+    rows, columns = near.nonzero(as_tuple=True)
+    return logits, answers, label, (rows.numpy(), columns.numpy())
+
+
+def dense_ndkd(
+    logits: Tensor,
+    target: Tensor,
+    parts: list[Tensor],
+    weights: list[Tensor | float],
+    temperature: float,
+) -> Tensor:
+    """NDKD as written in methods.md, on dense arrays and boolean parts, in float64."""
+    student = (logits.double() / temperature).log_softmax(1)
+    teacher = target.double().log()
+    total = torch.zeros(len(logits), dtype=torch.float64)
+    for part, weight in zip(parts, weights, strict=True):
+        # A large negative number, not -inf, keeps the reference's own gradient finite.
+        outside = (1 - part) * -1e4
+        teacher_mass = (teacher + outside).logsumexp(1)
+        student_mass = (student + outside).logsumexp(1)
+        between = teacher_mass.exp() * (teacher_mass - student_mass)
+        inner_teacher = (teacher + outside).log_softmax(1)
+        inner_student = (student + outside).log_softmax(1)
+        inner = (inner_teacher.exp() * part * (inner_teacher - inner_student)).sum(1)
+        present = part.sum(1) > 0
+        total = total + torch.where(present, between + weight * inner, 0.0)
+    return temperature**2 * total
+
+
+def one_hop_part(
+    answers: Tensor, neighbors: tuple[np.ndarray, np.ndarray], shape: torch.Size
+) -> Tensor:
+    part = torch.zeros(shape, dtype=torch.float64)
+    part[torch.from_numpy(neighbors[0]), torch.from_numpy(neighbors[1])] = 1
+    part[torch.arange(len(answers)), answers] = 1
+    return part
+
+
+@given(seed=st.integers(0, 10_000), temperature=st.sampled_from([0.5, 1.0, 2.0, 4.0]))
+@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("partition", ["two_way", "three_way"])
+def test_equals_dense_formula_and_gradient(partition: str, seed: int, temperature: float) -> None:
+    logits, answers, label, neighbors = random_case(seed)
+    config = DistillationConfig(
+        alpha=0.7,
+        beta=0.3,
+        temperature=temperature,
+        partition=partition,  # type: ignore[arg-type]
+    )
+    ours = logits.clone().requires_grad_()
+    ce, divergence = distillation_loss(ours, answers, [label], neighbors, config)
+    (ce + divergence).sum().backward()
+
+    dense = logits.clone().requires_grad_()
+    target = (label.dense().double().log() / temperature).softmax(1)
+    near = one_hop_part(answers, neighbors, logits.shape)
+    answer = one_hop_part(answers, (np.zeros(0, int), np.zeros(0, int)), logits.shape)
+    parts = [near, 1 - near] if partition == "two_way" else [answer, near - answer, 1 - near]
+    weights = [0.7, 0.3] if partition == "two_way" else [0.0, 0.7, 0.3]
+    expected = dense_ndkd(dense, target, parts, weights, temperature)
+    expected_ce = torch.nn.functional.cross_entropy(dense, answers, reduction="none")
+    (expected_ce + expected).sum().backward()
+
+    torch.testing.assert_close(divergence.double(), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ce, expected_ce, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours.grad, dense.grad, rtol=1e-3, atol=1e-4)
+
+
+@given(seed=st.integers(0, 10_000), temperature=st.sampled_from([1.0, 2.0]))
+@settings(max_examples=40, deadline=None)
+def test_mass_weights_are_plain_kd(seed: int, temperature: float) -> None:
+    logits, answers, label, neighbors = random_case(seed)
+    config = DistillationConfig(alpha="mass", beta="mass", temperature=temperature)
+    _, divergence = distillation_loss(logits, answers, [label], neighbors, config)
+    target = (label.dense().double().log() / temperature).softmax(1)
+    student = (logits.double() / temperature).log_softmax(1)
+    expected = temperature**2 * (target * (target.log() - student)).sum(1)
+    torch.testing.assert_close(divergence.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_answer_alone_as_neighbor_is_dkd(seed: int) -> None:
+    """DKD as in its authors' code: masked softmaxes of logits, TCKD weight 1, NCKD weight β."""
+    logits, answers, label, _ = random_case(seed)
+    beta, temperature = 8.0, 4.0
+    config = DistillationConfig(alpha=0.0, beta=beta, temperature=temperature, neighbors="answer")
+    none = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    _, divergence = distillation_loss(logits, answers, [label], none, config)
+
+    teacher_logits = label.dense().double().log()
+    student_logits = logits.double()
+    rows = torch.arange(len(answers))
+
+    def binary(values: Tensor) -> Tensor:
+        target = (values / temperature).softmax(1)[rows, answers]
+        return torch.stack([target, 1 - target], dim=1)
+
+    def others(values: Tensor) -> Tensor:
+        masked = values.clone()
+        masked[rows, answers] = -1000.0
+        return (masked / temperature).log_softmax(1)
+
+    tckd = (binary(teacher_logits) * (binary(teacher_logits) / binary(student_logits)).log()).sum(1)
+    nckd = (others(teacher_logits).exp() * (others(teacher_logits) - others(student_logits))).sum(1)
+    expected = temperature**2 * (tckd + beta * nckd)
+    torch.testing.assert_close(divergence.double(), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_all_entities_listed_or_neighbors_leaves_no_nan() -> None:
+    logits, answers, label, _ = random_case(3, entities=6, listed=6)
+    rows, columns = torch.ones(5, 6).nonzero(as_tuple=True)
+    logits.requires_grad_()
+    everything = (rows.numpy(), columns.numpy())
+    _, divergence = distillation_loss(logits, answers, [label], everything, DistillationConfig())
+    divergence.sum().backward()
+    assert torch.isfinite(divergence).all()
+    assert torch.isfinite(logits.grad).all()  # type: ignore[arg-type]
+    # No entity is outside, so only the inner divergence is left: that of plain softmaxes.
+    target = (label.log_probs.reshape(5, 6).double() / 2).softmax(1)
+    expected = 4 * (target * (target.log() - (logits.double() / 2).log_softmax(1))).sum(1)
+    torch.testing.assert_close(divergence.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_weights_scale_rows_and_zero_means_hard_label_only() -> None:
+    logits, answers, label, neighbors = random_case(1)
+    weight = torch.tensor([1.0, 0.0, 0.5, 0.0, 2.0])
+    partly = SoftLabel(label.rows, label.entities, label.log_probs, label.log_tail, weight, 17)
+    config = DistillationConfig()
+    _, divergence = distillation_loss(logits, answers, [partly], neighbors, config)
+    _, full = distillation_loss(logits, answers, [label], neighbors, config)
+    torch.testing.assert_close(divergence, weight * full)
+
+
+def test_labels_add_up() -> None:
+    logits, answers, first, neighbors = random_case(1)
+    second = random_case(2)[2]
+    config = DistillationConfig()
+    parts = [
+        distillation_loss(logits, answers, [one], neighbors, config) for one in (first, second)
+    ]
+    together = distillation_loss(logits, answers, [first, second], neighbors, config)
+    torch.testing.assert_close(together[1], parts[0][1] + parts[1][1])
+    torch.testing.assert_close(together[0], parts[0][0])
+
+
+def test_readings_differentiate_as_their_definitions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 7, generator=generator, dtype=torch.float64, requires_grad=True)
+    rows, entities = torch.tensor([0, 0, 2]), torch.tensor([1, 4, 6])
+    excluded = torch.tensor([True, False, True])
+    assert torch.autograd.gradcheck(
+        lambda z: tuple(read_logits(z, rows, entities, excluded, 1.7)), (logits,)
+    )
+
+
+def test_uniform_label_is_uniform() -> None:
+    label = SoftLabel.uniform(4, 11, torch.device("cpu"))
+    torch.testing.assert_close(label.dense(), torch.full((4, 11), 1 / 11))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("alpha", -1.0),
+        ("beta", "much"),
+        ("gamma", -1.0),
+        ("temperature", 0.0),
+        ("neighbors", "all"),
+    ],
+)
+def test_config_refuses(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=name):
+        DistillationConfig(**{name: value})  # type: ignore[arg-type]
