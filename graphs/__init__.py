@@ -5,5 +5,21 @@ This package lies below `students`, `teachers`, `dsom_env` and `agents` and impo
 
 from graphs.csr import CSR, KeyedLists
 from graphs.graph import SPLITS, Modality, MultimodalGraph, Queries
+from graphs.loading import GraphWarning, describe, load_graph, save_graph
+from graphs.planted import PlantedSpec, planted_graph, planted_levels
 
-__all__ = ["CSR", "SPLITS", "KeyedLists", "Modality", "MultimodalGraph", "Queries"]
+__all__ = [
+    "CSR",
+    "SPLITS",
+    "GraphWarning",
+    "KeyedLists",
+    "Modality",
+    "MultimodalGraph",
+    "PlantedSpec",
+    "Queries",
+    "describe",
+    "load_graph",
+    "planted_graph",
+    "planted_levels",
+    "save_graph",
+]

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, the cache folder, manifests with checksums."""
+"""Files: whole or absent when written, checked when read, and a folder to cache them in."""
 
 from __future__ import annotations
 
@@ -6,18 +6,26 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+import numpy as np
 import platformdirs
+from numpy.typing import NDArray
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
+
+# Real arrays of features shrink severalfold at most; a far smaller file was made to exhaust memory.
+_MOST_EXPANSION = 200
+_ALWAYS_ALLOWED_BYTES = 2**28
 
 _log = logging.getLogger(__name__)
 
@@ -120,6 +128,90 @@ def _move_into_place(temporary: Path, target: Path, complete: Callable[[Path], b
         except FileNotFoundError:
             continue  # another process moved it away first
         shutil.rmtree(damaged, ignore_errors=True)
+
+
+def open_npz(path: Path) -> zipfile.ZipFile:
+    """Open an npz file to read arrays from.
+
+    Raises:
+        ValueError: it is no zip file.
+    """
+    try:
+        return zipfile.ZipFile(path)
+    except Exception as error:  # a damaged directory of files raises more than BadZipFile
+        raise ValueError(f"{path}: expected an npz file, {error}") from None
+
+
+def read_array(
+    path: Path, archive: zipfile.ZipFile, name: str, kinds: str, shape: Sequence[int | None]
+) -> NDArray[Any]:
+    """One array of an npz file, whose memory is taken as the bytes arrive.
+
+    `numpy.load` allocates what the header of the array asks for before it has seen the data.
+
+    Args:
+        path: for messages.
+        archive: the opened npz file.
+        name: of the array.
+        kinds: accepted numpy kinds, such as `iu`.
+        shape: expected lengths, None where any will do.
+
+    Raises:
+        ValueError: the array is missing, malformed or of another kind or shape.
+    """
+    try:
+        info = archive.getinfo(f"{name}.npy")
+    except KeyError:
+        raise ValueError(f"{path}: expected an array {name!r}") from None
+    try:
+        with archive.open(info) as member:
+            version = np.lib.format.read_magic(member)
+            readers = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }
+            if version not in readers:
+                raise ValueError(f"npy version {version} is not known")
+            found, fortran, dtype = readers[version](member)
+            sizes = ", ".join("any" if length is None else str(length) for length in shape)
+            if dtype.kind not in kinds or dtype.hasobject or not dtype.itemsize:
+                raise ValueError(f"expected numpy kind {' or '.join(kinds)}, got {dtype}")
+            if len(found) != len(shape) or any(
+                length < 0 or wanted not in (None, length)
+                for length, wanted in zip(found, shape, strict=True)
+            ):
+                raise ValueError(f"expected shape ({sizes}), got {found}")
+            promised = math.prod(found) * dtype.itemsize
+            stored = path.stat().st_size  # the archive's own word on its sizes proves nothing
+            if promised > max(_ALWAYS_ALLOWED_BYTES, _MOST_EXPANSION * stored):
+                raise ValueError(f"{promised} bytes promised by a file of {stored}")
+            data = member.read(promised)
+            if len(data) < promised or member.read(1):
+                raise ValueError(f"expected {promised} bytes of data, got another number")
+        flat = np.frombuffer(data, dtype, count=math.prod(found))
+        return flat.reshape(found, order="F" if fortran else "C")
+    except ValueError as error:
+        raise ValueError(f"{path}, array {name!r}: {error}") from None
+    except Exception as error:  # zlib, lzma and bz2 each raise errors of their own
+        raise ValueError(f"{path}, array {name!r} cannot be read: {error}") from None
+
+
+def write_npz(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write arrays to a compressed npz file, atomically; equal arrays give equal bytes.
+
+    Raises:
+        ValueError: an array holds Python objects, which only a pickle could carry.
+    """
+    for name, array in arrays.items():
+        if array.dtype.hasobject:
+            raise ValueError(f"array {name!r}: expected numbers or text, got Python objects")
+
+    contents: dict[str, Any] = dict(arrays)  # numpy's stubs take any keyword for `allow_pickle`
+
+    def write(file: BinaryIO) -> None:
+        np.savez_compressed(file, **contents)
+
+    atomic_write(path, write)
 
 
 def cache_folder() -> Path | None:

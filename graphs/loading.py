@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
-import math
 import os
 import re
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphs.csr import IntArray
-from graphs.files import atomic_folder, atomic_write
+from graphs.files import atomic_folder, atomic_write, open_npz, read_array, write_npz
 from graphs.graph import SPLITS, Modality, MultimodalGraph
 from graphs.naming import nearest
 from graphs.planted import PlantedSpec, parse_planted, planted_graph, planted_levels
@@ -29,10 +26,6 @@ RELATION_HEADER = ("id", "name")
 
 _ID = re.compile(r"[0-9]{1,18}")
 _MODALITY_NAME = re.compile(r"[A-Za-z0-9_-]+")
-
-# Real arrays of features shrink severalfold at most; a far smaller file was made to exhaust memory.
-_MOST_EXPANSION = 200
-_ALWAYS_ALLOWED_BYTES = 2**28
 
 
 class GraphWarning(UserWarning):
@@ -59,7 +52,7 @@ def load_graph(name_or_path: str | os.PathLike[str] | MultimodalGraph) -> Multim
         return name_or_path
     if isinstance(name_or_path, str):
         name, _, options = name_or_path.partition(":")
-        if name in GRAPHS and not Path(name_or_path).is_absolute():
+        if name in GRAPHS:
             return _load_name(name, options)
     path = Path(name_or_path)
     if not path.exists():
@@ -329,62 +322,6 @@ def _planted_mask(path: Path, rows: object) -> NDArray[np.bool_] | None:
 # --- array files ---------------------------------------------------------------------------------
 
 
-def _read_array(
-    path: Path, archive: zipfile.ZipFile, name: str, kinds: str, shape: Sequence[int | None]
-) -> NDArray[Any]:
-    """One array of an npz file, whose memory is taken as the bytes arrive.
-
-    `numpy.load` allocates what the header of the array asks for before it has seen the data.
-
-    Args:
-        path: for messages.
-        archive: the opened npz file.
-        name: of the array.
-        kinds: accepted numpy kinds, such as `iu`.
-        shape: expected lengths, None where any will do.
-    """
-    try:
-        info = archive.getinfo(f"{name}.npy")
-    except KeyError:
-        raise ValueError(f"{path}: expected an array {name!r}") from None
-    try:
-        with archive.open(info) as member:
-            version = np.lib.format.read_magic(member)
-            readers = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }
-            if version not in readers:
-                raise ValueError(f"npy version {version} is not known")
-            found, fortran, dtype = readers[version](member)
-            sizes = ", ".join("any" if length is None else str(length) for length in shape)
-            if dtype.kind not in kinds or dtype.hasobject or not dtype.itemsize:
-                raise ValueError(f"expected numpy kind {' or '.join(kinds)}, got {dtype}")
-            if len(found) != len(shape) or any(
-                length < 0 or wanted not in (None, length)
-                for length, wanted in zip(found, shape, strict=True)
-            ):
-                raise ValueError(f"expected shape ({sizes}), got {found}")
-            promised = math.prod(found) * dtype.itemsize
-            if promised > max(_ALWAYS_ALLOWED_BYTES, _MOST_EXPANSION * info.compress_size):
-                raise ValueError(f"{promised} bytes promised by {info.compress_size} in the file")
-            data = member.read(promised)
-            if len(data) < promised or member.read(1):
-                raise ValueError(f"expected {promised} bytes of data, got another number")
-    except (ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, zipfile.error) as error:
-        raise ValueError(f"{path}, array {name!r}: {error}") from None
-    except Exception as error:  # zlib, lzma and bz2 each raise errors of their own
-        raise ValueError(f"{path}, array {name!r} cannot be read: {error}") from None
-    return np.frombuffer(data, dtype).reshape(found, order="F" if fortran else "C")
-
-
-def _open_npz(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path}: expected an npz file, {error}") from None
-
-
 def _sorted_ids(
     path: Path, entities: NDArray[Any], num_entities: int, ids: Mapping[str, int] | None
 ) -> tuple[IntArray, IntArray]:
@@ -425,11 +362,11 @@ def _read_modalities(
     for path in sorted((folder / "modalities").glob("*.npz")):
         if not _MODALITY_NAME.fullmatch(path.stem):
             raise ValueError(f"{path}: expected a name of letters, digits, _ and -")
-        with _open_npz(path) as archive:
+        with open_npz(path) as archive:
             kinds = "iu" if ids is None else "iuU"
-            entities = _read_array(path, archive, "entities", kinds, (None,))
+            entities = read_array(path, archive, "entities", kinds, (None,))
             shape = (len(entities), None)
-            features = _read_array(path, archive, "features", "f", shape)
+            features = read_array(path, archive, "features", "f", shape)
         numbers, rows = _sorted_ids(path, entities, num_entities, ids)
         with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite below
             features = features.astype(np.float32)
@@ -446,9 +383,9 @@ def _read_thumbnails(
 ) -> tuple[IntArray | None, NDArray[np.uint8] | None]:
     if not path.exists():
         return None, None
-    with _open_npz(path) as archive:
-        entities = _read_array(path, archive, "entities", "iu", (None,))
-        rgb = _read_array(path, archive, "rgb", "u", (len(entities), None, None, 3))
+    with open_npz(path) as archive:
+        entities = read_array(path, archive, "entities", "iu", (None,))
+        rgb = read_array(path, archive, "rgb", "u", (len(entities), None, None, 3))
     if rgb.dtype != np.uint8:
         raise ValueError(f"{path}, array 'rgb': expected uint8, got {rgb.dtype}")
     numbers, rows = _sorted_ids(path, entities, num_entities, None)
@@ -491,7 +428,7 @@ def save_graph(graph: MultimodalGraph, folder: str | os.PathLike[str]) -> None:
     except (TypeError, ValueError) as error:
         raise ValueError(f"metadata: expected JSON types, {error}") from None
     entities = [
-        (str(number), *row)
+        (str(number), *map(str, row))
         for number, row in enumerate(zip(keys, types, graph.entity_labels, strict=True))
     ]
     relations = [(str(number), label) for number, label in enumerate(graph.relation_labels)]
@@ -507,10 +444,10 @@ def save_graph(graph: MultimodalGraph, folder: str | os.PathLike[str]) -> None:
             if not _MODALITY_NAME.fullmatch(name):
                 raise ValueError(f"modality {name!r}: expected letters, digits, _ and -")
             path = build / "modalities" / f"{name}.npz"
-            _write_npz(path, {"entities": modality.entities, "features": modality.features})
+            write_npz(path, entities=modality.entities, features=modality.features)
         if graph.thumbnails is not None and graph.thumbnail_entities is not None:
-            arrays = {"entities": graph.thumbnail_entities, "rgb": graph.thumbnails}
-            _write_npz(build / "thumbnails.npz", arrays)
+            path = build / "thumbnails.npz"
+            write_npz(path, entities=graph.thumbnail_entities, rgb=graph.thumbnails)
 
 
 def _occupied(target: Path) -> FileExistsError:
@@ -529,19 +466,6 @@ def _write_table(path: Path, rows: Sequence[tuple[str, ...]]) -> None:
                 raise ValueError(f"{path.name}: {field!r} holds a tab or a line end")
     text = "".join("\t".join(row) + "\n" for row in rows)
     atomic_write(path, text.encode())
-
-
-def _write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    def write(file: BinaryIO) -> None:
-        # Not savez_compressed: its members carry the time of day, and equal graphs shall be
-        # equal files.
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, array in arrays.items():
-                buffer = io.BytesIO()
-                np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
-                archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue())
-
-    atomic_write(path, write)
 
 
 # --- a graph in words ----------------------------------------------------------------------------

@@ -377,5 +377,7 @@ def parse_planted(base: PlantedSpec, options: Mapping[str, str]) -> PlantedSpec:
             else:
                 values[key] = tuple(text.split("+"))
         except ValueError:
-            raise ValueError(f"{key}: expected a {kinds[key]}, got {text!r}") from None
+            raise ValueError(
+                f"{key}: expected a value of type {kinds[key]}, got {text!r}"
+            ) from None
     return replace(base, **values)  # type: ignore[arg-type]

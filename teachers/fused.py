@@ -43,7 +43,7 @@ class Fused(ComplExScorer):
             features = torch.from_numpy(modality.features.copy())
             features = features / features.square().mean().sqrt().clamp_min(1e-12)
             self.register_buffer(f"features_{name}", features, persistent=False)
-            rows = torch.from_numpy(modality.entities)
+            rows = torch.from_numpy(modality.entities.copy())
             self.register_buffer(f"rows_{name}", rows, persistent=False)
             self.projections[name] = normal_table(modality.width, width, 1e-3, generator)
             missing[:, column] = torch.from_numpy(~modality.presence(graph.num_entities))

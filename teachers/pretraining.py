@@ -106,6 +106,8 @@ def pretrain(
     """
     generator = torch.Generator().manual_seed(config.seed)
     scorer = make_teacher(name, graph, config.rank, generator)
+    if not list(scorer.parameters()):
+        return scorer
     trainer = Trainer(scorer, graph, TrainingConfig(config.learning_rate, config.regularisation))
     queries = graph.queries("train")
     rows = np.arange(len(queries))

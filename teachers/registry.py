@@ -12,20 +12,24 @@ from students.scorer import Scorer
 from teachers.fused import Fused
 from teachers.split import SplitModality
 from teachers.structure import Structure
+from teachers.uniform import Uniform
 
 TeacherFactory = Callable[[MultimodalGraph, int, torch.Generator], Scorer]
 
-TEACHERS: dict[str, TeacherFactory] = {"structure": Structure, "fused": Fused}
+TEACHERS: dict[str, TeacherFactory] = {
+    "structure": Structure,
+    "fused": Fused,
+    "uniform": Uniform,
+}
 
 
 def teacher_names(graph: MultimodalGraph) -> tuple[str, ...]:
-    """All teachers that `graph` can have: `structure`, one per modality, `fused`.
+    """All teachers that `graph` can have: those of the registry, and one per modality.
 
-    A graph without modalities has a structure teacher only; one without images has no `image`.
+    A graph without images has no `image` teacher, one without modalities nothing to fuse.
     """
-    others = tuple(name for name in TEACHERS if name not in ("structure", "fused"))
-    modalities = tuple(sorted(graph.modalities))
-    return ("structure", *modalities, *(("fused",) if modalities else ()), *others)
+    registered = [name for name in TEACHERS if name != "fused" or graph.modalities]
+    return (*registered, *(name for name in sorted(graph.modalities) if name not in TEACHERS))
 
 
 def make_teacher(

@@ -1,0 +1,1 @@
+"""The zoo of agents, their training, and their comparison."""

@@ -1,0 +1,78 @@
+"""What the command lines of the scripts have in common."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`3` is seeds 0, 1, 2; `7,8` is seeds 7 and 8; `7,` is seed 7 alone.
+
+    Raises:
+        argparse.ArgumentTypeError: not whole numbers of at least 0, or none.
+    """
+    try:
+        if "," in text:
+            seeds = tuple(int(part) for part in text.split(",") if part.strip())
+        else:
+            seeds = tuple(range(int(text)))
+    except ValueError:
+        seeds = ()
+    if not seeds or min(seeds) < 0:
+        raise argparse.ArgumentTypeError(
+            f"expected a count (3) or a list of seeds (100,101,102), got {text!r}"
+        )
+    return seeds
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Names between commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """`gamma=3` as (`gamma`, 3); values are YAML.
+
+    Raises:
+        argparse.ArgumentTypeError: there is no `=`.
+    """
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    return name.strip(), yaml.safe_load(value)
+
+
+def add_environment_arguments(parser: argparse.ArgumentParser) -> None:
+    """Graph, teachers, budget and settings, for every script that trains a student."""
+    parser.add_argument("--dataset", default="emoji", help="emoji, planted[:key=value,...] or path")
+    parser.add_argument("--teachers", type=parse_names, help="names between commas (default: all)")
+    parser.add_argument("--epochs", type=int, default=20, help="student's budget (default: 20)")
+    parser.add_argument("--batch", type=int, default=512, help="queries per update (default: 512)")
+    parser.add_argument("--reward", help="replaces the reward of the learning agents' YAML")
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        type=parse_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other argument of DSoMConfig, e.g. --set gamma=3 --set folds=5",
+    )
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Run a script: bad input is one sentence and exit code 2, Ctrl-C is 130."""
+    try:
+        code = main()
+    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code or 0)

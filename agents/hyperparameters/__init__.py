@@ -1,0 +1,38 @@
+"""Hyperparameters of the learning agents: one YAML per agent, `default` and per dataset."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from graphs.naming import unknown
+
+SECTIONS = ("environment", "algorithm", "policy")
+
+
+def load_hyperparameters(agent: str, dataset: str) -> dict[str, dict[str, Any]]:
+    """Sections `environment`, `algorithm` and `policy` of an agent on a dataset.
+
+    Entries under the dataset's name override those under `default`, key by key.
+
+    Raises:
+        ValueError: the file has an unknown section; names the nearest.
+    """
+    text = files(__name__).joinpath(f"{agent}.yml").read_text("utf-8")
+    return parse_hyperparameters(text, f"{agent}.yml", dataset)
+
+
+def parse_hyperparameters(text: str, name: str, dataset: str) -> dict[str, dict[str, Any]]:
+    """See `load_hyperparameters`; `name` is what errors call the file."""
+    document = yaml.safe_load(text)
+    if not isinstance(document, dict) or "default" not in document:
+        raise ValueError(f"{name}: expected a mapping with an entry 'default'")
+    merged: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for entry in ("default", dataset):
+        for section, values in (document.get(entry) or {}).items():
+            if section not in SECTIONS:
+                raise unknown(f"{name}, section of {entry!r}", section, SECTIONS)
+            merged[section] |= values or {}
+    return merged

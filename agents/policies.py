@@ -1,0 +1,199 @@
+"""Agents that do not learn: the controls and the bounds that every learner must beat."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dsom_env.classroom import Classroom, Lesson, Weights, answer_log_probs
+from students.evaluation import filtered_ranks
+from teachers.pretraining import PretrainingConfig, load_teachers
+
+Probe = Callable[[NDArray[np.bool_], int], float]
+
+
+class MaskPolicy(ABC):
+    """Chooses masks for a batch of queries.
+
+    Attributes:
+        search_epochs: student epochs spent beyond the common budget to prepare the policy.
+    """
+
+    search_epochs: float = 0.0
+
+    def prepare(self, classroom: Classroom, probe: Probe) -> None:  # noqa: B027 - most need nothing
+        """Called once, before the student starts.
+
+        Args:
+            classroom: graph, store and configuration; its student is not touched.
+            probe: `probe(mask, epochs)` trains a fresh student under one mask for some epochs
+                and returns its valid MRR.
+        """
+
+    @abstractmethod
+    def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
+        """Masks of 0 and 1, float32 `[batch, teachers]`."""
+
+
+class Constant(MaskPolicy):
+    """The same mask for every query: `none`, `all`, `single:<teacher>`.
+
+    Args:
+        choose: the mask, bool `[teachers]`, from the teachers' names.
+    """
+
+    def __init__(self, choose: Callable[[tuple[str, ...]], NDArray[np.bool_]]) -> None:
+        self.choose = choose
+
+    def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
+        """See the class."""
+        mask = self.choose(classroom.teachers).astype(np.float32)
+        return np.tile(mask, (len(lesson.rows), 1))
+
+
+class RandomMask(MaskPolicy):
+    """Every teacher with probability one half, the empty mask included."""
+
+    def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
+        """See the class."""
+        shape = (len(lesson.rows), len(classroom.teachers))
+        return rng.integers(0, 2, shape).astype(np.float32)
+
+
+class FixedMask(MaskPolicy):
+    """The one mask that teaches best, found on valid by successive halving over all masks.
+
+    Masks are compared by the students that they teach and not by their own ranks: the teachers
+    that rank best are not those that teach best (findings.md 4). Every mask teaches a probe
+    student for `first_epochs`; the better half goes on from scratch with twice as many.
+
+    Args:
+        first_epochs: length of the first round.
+    """
+
+    # More masks than this cannot be probed one by one.
+    most_masks = 64
+
+    def __init__(self, first_epochs: int = 2) -> None:
+        self.first_epochs = first_epochs
+
+    def prepare(self, classroom: Classroom, probe: Probe) -> None:
+        """Search; see the class."""
+        count = len(classroom.teachers)
+        bits = (np.arange(2 ** min(count, 20))[:, None] >> np.arange(count)) & 1
+        candidates = [row.astype(np.bool_) for row in bits]
+        if len(candidates) > self.most_masks:
+            # Of many teachers: all, none, each alone, each left out.
+            eye = np.eye(count, dtype=np.bool_)
+            ends = [np.zeros(count, dtype=np.bool_), np.ones(count, dtype=np.bool_)]
+            candidates = [*ends, *eye, *~eye]
+        epochs = self.first_epochs
+        while len(candidates) > 1:
+            scores = [probe(mask, epochs) for mask in candidates]
+            self.search_epochs += epochs * len(candidates)
+            kept = np.argsort(scores, kind="stable")[::-1][: max(len(candidates) // 4, 1)]
+            candidates = [candidates[index] for index in kept]
+            epochs *= 2
+        self.mask = candidates[0]
+
+    def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
+        """See the class."""
+        return np.tile(self.mask.astype(np.float32), (len(lesson.rows), 1))
+
+
+class RelationMask(MaskPolicy):
+    """MoSE's boosted weights per relation, thresholded to masks (methods.md §2).
+
+    Reconstruction of MoSE-BI: on the validation queries of a relation, teachers are boosted in
+    turn, the one with the least weighted error first, with `w = ½·ln(Σ_right D/Σ_wrong D)` and
+    `D ← D·exp(−w·p)`; a teacher is right (`p = 1`) where it ranks the answer first, filtered,
+    else `p = −1`. Teachers with `w > 0` are chosen, or the best one when there are none.
+    Relations with fewer than 10 validation triples use all teachers.
+    """
+
+    least_triples = 10
+
+    def prepare(self, classroom: Classroom, probe: Probe) -> None:
+        """Rank the validation answers by every teacher and boost."""
+        graph = classroom.graph
+        queries = graph.queries("valid")
+        config = PretrainingConfig(rank=classroom.config.teacher_rank)
+        models = load_teachers(graph, classroom.teachers, config)
+        entities, relations = (
+            torch.from_numpy(queries.entities),
+            torch.from_numpy(queries.relations),
+        )
+        keys = graph.query_keys(queries.entities, queries.relations)
+        answers, known = torch.from_numpy(queries.answers), graph.evaluation_filter("valid")
+        right = np.empty((len(queries), len(classroom.teachers)), dtype=np.bool_)
+        for column, name in enumerate(classroom.teachers):
+            with torch.no_grad():
+                scores = models[name][0](entities, relations)
+            right[:, column] = filtered_ranks(scores, keys, answers, known) <= 1
+        self.by_relation = np.ones((2 * graph.num_relations, right.shape[1]), dtype=np.bool_)
+        for relation in np.unique(queries.relations).tolist():
+            rows = queries.relations == relation
+            if rows.sum() >= self.least_triples:
+                weights = boosted_weights(right[rows])
+                mask = weights > 0
+                mask[weights.argmax()] = True
+                self.by_relation[relation] = mask
+
+    def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
+        """See the class."""
+        return self.by_relation[lesson.queries.relations].astype(np.float32)
+
+
+def boosted_weights(right: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Boosted weights of teachers, `[teachers]`, from who was right where `[queries, teachers]`."""
+    queries, teachers = right.shape
+    signs = np.where(right, 1.0, -1.0)
+    importance = np.full(queries, 1.0 / queries)
+    weights = np.zeros(teachers)
+    waiting = list(range(teachers))
+    while waiting:
+        shares = {k: importance[right[:, k]].sum() / importance.sum() for k in waiting}
+        best = max(waiting, key=lambda k: shares[k])
+        waiting.remove(best)
+        # A teacher that is always right must not get an infinite weight.
+        share = np.clip(shares[best], 1e-3, 1 - 1e-3)
+        weights[best] = 0.5 * np.log(share / (1 - share))
+        importance = importance * np.exp(-weights[best] * signs[:, best])
+    return weights
+
+
+class GreedyOracle(MaskPolicy):
+    """Sees the answer: adds teachers while the soft label gives the answer more probability.
+
+    No bound on what a student can gain: an ensemble's probability of the answer is largest for
+    its single best teacher, while students learn from the other entities (findings.md 3).
+    """
+
+    def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
+        """See the class."""
+        _, alone = answer_log_probs(lesson)
+        batch, teachers = alone.shape
+        rows = torch.arange(batch, device=alone.device)
+        mask = torch.zeros_like(alone)
+        mask[rows, alone.argmax(1)] = 1.0
+        best = alone.max(1).values
+        answers = lesson.forward.answers
+        for _ in range(teachers - 1):
+            gains = []
+            for k in range(teachers):
+                trial = mask.clone()
+                trial[:, k] = 1.0
+                (label,) = lesson.opinions.soft_labels(trial, "log_probs")
+                gains.append(label.log_probs[label.entities == answers[label.rows]])
+            value, addition = torch.stack(gains).max(0)
+            better = value > best + 1e-6
+            if not bool(better.any()):
+                break
+            mask[rows[better], addition[better]] = 1.0
+            best = torch.where(better, value, best)
+        chosen: Weights = mask.cpu().numpy()
+        return chosen

@@ -1,0 +1,96 @@
+"""The zoo: every agent by name. Adding one is a class and a line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from stable_baselines3 import A2C, DQN, PPO
+
+from agents.policies import (
+    Constant,
+    FixedMask,
+    GreedyOracle,
+    MaskPolicy,
+    RandomMask,
+    RelationMask,
+)
+from agents.reinforce import Reinforce
+from graphs.naming import unknown
+
+
+@dataclass(frozen=True)
+class AgentSpec:
+    """What an agent is.
+
+    Attributes:
+        summary: one line for `--help`.
+        policy: makes a policy that does not learn; None for a learner.
+        learner: makes a Stable-Baselines3 algorithm from (env, horizon, policy arguments,
+            algorithm arguments); None for a policy that does not learn.
+        teachers: replaces the teachers of the comparison; None for all of them.
+    """
+
+    summary: str
+    policy: Callable[[], MaskPolicy] | None = None
+    learner: Callable[..., Any] | None = None
+    teachers: tuple[str, ...] | None = None
+
+
+def _sb3(algorithm: type[Any]) -> Callable[..., Any]:
+    def make(env: Any, horizon: int, policy_kwargs: dict[str, Any], **kwargs: Any) -> Any:
+        return algorithm("MlpPolicy", env, policy_kwargs=policy_kwargs, **kwargs)
+
+    return make
+
+
+def _reinforce(env: Any, horizon: int, policy_kwargs: dict[str, Any], **kwargs: Any) -> Any:
+    return Reinforce(env, horizon=horizon, policy_kwargs=policy_kwargs, **kwargs)
+
+
+def _all(teachers: tuple[str, ...]) -> Any:
+    return np.ones(len(teachers), dtype=np.bool_)
+
+
+def _none(teachers: tuple[str, ...]) -> Any:
+    return np.zeros(len(teachers), dtype=np.bool_)
+
+
+AGENTS: dict[str, AgentSpec] = {
+    "none": AgentSpec("hard labels only", policy=lambda: Constant(_none)),
+    "smooth": AgentSpec(
+        "a uniform soft label: the control for mere regularisation",
+        policy=lambda: Constant(_all),
+        teachers=("uniform",),
+    ),
+    "all": AgentSpec("every teacher, always", policy=lambda: Constant(_all)),
+    "random": AgentSpec("each teacher with probability one half", policy=RandomMask),
+    "fixed": AgentSpec("the one mask that teaches best on valid", policy=FixedMask),
+    "relation": AgentSpec("boosted weights per relation on valid (MoSE-BI)", policy=RelationMask),
+    "oracle": AgentSpec("greedy, sees the answer", policy=GreedyOracle),
+    "reinforce": AgentSpec("Monte-Carlo policy gradient", learner=_reinforce),
+    "a2c": AgentSpec("advantage actor-critic", learner=_sb3(A2C)),
+    "ppo": AgentSpec("proximal policy optimisation", learner=_sb3(PPO)),
+    "dqn": AgentSpec("deep Q-network over all subsets", learner=_sb3(DQN)),
+}
+
+SINGLE = "single:"
+
+
+def agent_spec(name: str, teachers: tuple[str, ...]) -> AgentSpec:
+    """The agent called `name`; `single:<teacher>` for any of `teachers`.
+
+    Raises:
+        ValueError: no such agent; names the nearest one.
+    """
+    if name.startswith(SINGLE) and name.removeprefix(SINGLE) in teachers:
+        teacher = name.removeprefix(SINGLE)
+        return AgentSpec(
+            f"the teacher {teacher} alone",
+            policy=lambda: Constant(lambda names: np.array([one == teacher for one in names])),
+        )
+    if name not in AGENTS:
+        raise unknown("agents", name, [*AGENTS, *(SINGLE + teacher for teacher in teachers)])
+    return AGENTS[name]

@@ -1,0 +1,303 @@
+"""One trial: one agent, one seed, one student with a fixed budget."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
+
+import dsom_env as _registration  # noqa: F401 - registers DSoM-v0
+from agents.hyperparameters import load_hyperparameters
+from agents.recording import RecordedStudent, open_writer
+from agents.registry import AgentSpec, agent_spec
+from dsom_env.classroom import derived_seed
+from dsom_env.config import DSoMConfig
+from dsom_env.sb3 import SB3VecEnv
+from graphs import MultimodalGraph, load_graph
+from graphs.files import atomic_write, config_hash
+from students.registry import make_student
+from students.scorer import Scorer
+
+FORMAT = 1
+OnEpoch = Callable[[int, float], None]
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """Everything that decides a trial's result.
+
+    Attributes:
+        agent: name in the zoo.
+        seed: of the student's initial weights, the order of its queries, and the agent.
+        dataset: name or path of the graph.
+        teachers: names; None for all that the graph has.
+        epochs: the student's budget.
+        batch: queries per student update, and sub-environments.
+        environment: further arguments of `DSoMConfig`, the same for every agent compared.
+        reward: replaces the reward in the agent's YAML; None keeps it.
+    """
+
+    agent: str
+    seed: int = 0
+    dataset: str = "emoji"
+    teachers: tuple[str, ...] | None = None
+    epochs: int = 20
+    batch: int = 512
+    environment: dict[str, Any] = field(default_factory=dict)
+    reward: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse sizes below one and negative seeds."""
+        for name in ("epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+        if self.seed < 0:
+            raise ValueError(f"seeds must not be negative, got {self.seed!r}")
+
+    @property
+    def key(self) -> str:
+        """Hash of the configuration."""
+        return config_hash({"format": FORMAT, **asdict(self)})
+
+
+def resolve(config: TrialConfig) -> tuple[AgentSpec, tuple[str, ...]]:
+    """The agent and the teachers it chooses from.
+
+    Raises:
+        ValueError: unknown dataset, teacher, agent or keyword, or a bad value: all arguments of
+            the environment are checked here, before any work.
+    """
+    arguments: dict[str, Any] = {"teachers": config.teachers, **config.environment}
+    if config.reward:
+        arguments["reward"] = config.reward
+    env: Any = gym.make_vec("DSoM-v0", num_envs=config.batch, dataset=config.dataset, **arguments)
+    teachers: tuple[str, ...] = env.unwrapped.teachers
+    spec = agent_spec(config.agent, teachers)
+    return spec, spec.teachers or teachers
+
+
+def run_trial(
+    config: TrialConfig, folder: Path | None = None, on_epoch: OnEpoch | None = None
+) -> dict[str, Any]:
+    """Run a trial; the test split is read once, by the student that valid selected.
+
+    Args:
+        config: what to run.
+        folder: gets `result.json`, `student.safetensors`, the agent's `policy.safetensors`
+            and TensorBoard files; None writes nothing.
+        on_epoch: called with (epoch, valid MRR).
+
+    Returns:
+        An entry of `runs` of `results.json` (docs/results-format.md).
+    """
+    spec, teachers = resolve(config)
+    started = time.perf_counter()
+    writer = open_writer(folder)
+    runner = _run_learner if spec.learner else _run_policy
+    recorded, extras = runner(config, spec, teachers, writer, folder, on_epoch)
+    seconds = time.perf_counter() - started
+    classroom = recorded.classroom
+    assert recorded.best_state is not None  # noqa: S101 - a budget has at least one epoch
+    classroom.trainer.load_state_dict(recorded.best_state)
+    result = {
+        "agent": config.agent,
+        "seed": config.seed,
+        "valid": classroom.evaluate("valid"),
+        "test": classroom.evaluate("test"),
+        "seconds": round(seconds, 2),
+        "search_epochs": extras.pop("search_epochs", 0.0),
+        "best_epoch": recorded.best_epoch,
+        "student_steps": recorded.steps,
+        "mean_mask": recorded.mean_mask(),
+        "mask_by_relation": recorded.mask_by_relation(),
+        "curves": recorded.curves,
+        **extras,
+    }
+    if writer:
+        writer.close()  # type: ignore[no-untyped-call]
+    if folder:
+        weights = {k: v.contiguous().cpu() for k, v in recorded.best_state["scorer"].items()}
+        atomic_write(folder / "student.safetensors", safetensors.torch.save(weights))
+        manifest = {"format": FORMAT, "key": config.key, "config": asdict(config)}
+        document = json.dumps({**manifest, "result": result}, indent=1)
+        atomic_write(folder / "result.json", document.encode())
+    recorded.close()
+    return result
+
+
+def finished_trial(folder: Path, config: TrialConfig) -> dict[str, Any] | None:
+    """The result of a trial that has already run in `folder`, or None.
+
+    Raises:
+        ValueError: the folder holds a result of another configuration, or a damaged one.
+    """
+    path = folder / "result.json"
+    if not path.exists():
+        return None
+    document = _read_result(path)
+    if document["key"] != config.key:
+        raise ValueError(
+            f"{path} comes from another configuration than the one asked for; choose another --out"
+        )
+    result: dict[str, Any] = document["result"]
+    return result
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        keys = set(document)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not a finished trial: {error}") from None
+    missing = {"format", "key", "config", "result"} - keys
+    if missing or document["format"] != FORMAT:
+        raise ValueError(
+            f"{path} is not a finished trial of format {FORMAT}: remove it to run again"
+        )
+    found: dict[str, Any] = document
+    return found
+
+
+def load_trained_student(folder: Path) -> tuple[Scorer, MultimodalGraph]:
+    """The student that a finished trial selected on valid, and its graph.
+
+    Raises:
+        FileNotFoundError: the folder holds no finished trial.
+        ValueError: damaged or foreign files.
+    """
+    path = folder / "result.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} holds no finished trial: {path} is missing")
+    config = TrialConfig(**_read_result(path)["config"])
+    environment = DSoMConfig.from_kwargs(dataset=config.dataset, **config.environment)
+    graph = load_graph(config.dataset)
+    student = make_student(
+        environment.student,
+        graph.num_entities,
+        graph.num_relations,
+        environment.rank,
+        torch.Generator(),
+    )
+    weights = folder / "student.safetensors"
+    try:
+        student.load_state_dict(safetensors.torch.load_file(weights))
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{weights} does not hold this trial's student: {error}") from None
+    return student, graph
+
+
+def _environment(
+    config: TrialConfig, teachers: tuple[str, ...], **changes: Any
+) -> VectorEnv[Any, Any, Any]:
+    arguments = {"dataset": config.dataset, "teachers": list(teachers), **config.environment}
+    return gym.make_vec("DSoM-v0", num_envs=config.batch, **(arguments | changes))
+
+
+def _run_policy(
+    config: TrialConfig,
+    spec: AgentSpec,
+    teachers: tuple[str, ...],
+    writer: Any,
+    folder: Path | None,
+    on_epoch: OnEpoch | None,
+) -> tuple[RecordedStudent, dict[str, Any]]:
+    """A plain loop for agents that do not learn; `gate` is the reward that costs them nothing."""
+    assert spec.policy is not None  # noqa: S101 - the caller dispatched on it
+    policy = spec.policy()
+
+    def probe(mask: NDArray[np.bool_], epochs: int) -> float:
+        env = RecordedStudent(
+            _environment(config, teachers, reward="gate", action_mode="mask"), epochs
+        )
+        env.reset(seed=config.seed)
+        actions = np.tile(mask.astype(np.int8), (config.batch, 1))
+        while not env.done:
+            env.step(actions)
+        return env.best_mrr
+
+    env: Any = _environment(config, teachers, reward="gate", action_mode="mask")
+    recorded = RecordedStudent(env, config.epochs, writer)
+    recorded.reset(seed=config.seed)
+    policy.prepare(recorded.classroom, probe)
+    rng = np.random.default_rng(derived_seed(config.seed, "agent"))
+    lessons: Any = env.unwrapped.lessons
+    told = 0
+    while not recorded.done:
+        masks = policy.masks(recorded.classroom, lessons.lesson, rng)
+        recorded.step(masks.astype(np.int8))
+        told = _tell(recorded, told, on_epoch)
+    return recorded, {"search_epochs": policy.search_epochs}
+
+
+class _StopWhenSpent(BaseCallback):
+    """Ends Stable-Baselines3's learning with the student's budget, and reports epochs."""
+
+    def __init__(self, recorded: RecordedStudent, on_epoch: OnEpoch | None) -> None:
+        super().__init__()
+        self.recorded, self.on_epoch, self.told = recorded, on_epoch, 0
+
+    def _on_step(self) -> bool:
+        self.told = _tell(self.recorded, self.told, self.on_epoch)
+        return not self.recorded.done
+
+
+def _tell(recorded: RecordedStudent, told: int, on_epoch: OnEpoch | None) -> int:
+    epochs = recorded.curves["epoch"]
+    if on_epoch:
+        for epoch, mrr in zip(epochs[told:], recorded.curves["valid_mrr"][told:], strict=True):
+            on_epoch(epoch, mrr)
+    return len(epochs)
+
+
+def _run_learner(
+    config: TrialConfig,
+    spec: AgentSpec,
+    teachers: tuple[str, ...],
+    writer: Any,
+    folder: Path | None,
+    on_epoch: OnEpoch | None,
+) -> tuple[RecordedStudent, dict[str, Any]]:
+    """Stable-Baselines3 drives; the student learns from what it explores."""
+    assert spec.learner is not None  # noqa: S101 - the caller dispatched on it
+    parameters = load_hyperparameters(config.agent, load_graph(config.dataset).name)
+    changes = dict(parameters["environment"])
+    if config.reward:
+        changes["reward"] = config.reward
+    changes |= {k: v for k, v in config.environment.items() if k not in ("action_mode", "horizon")}
+    recorded = RecordedStudent(_environment(config, teachers, **changes), config.epochs, writer)
+    env = SB3VecEnv(recorded)
+    env.seed(config.seed)
+    model = spec.learner(
+        env,
+        horizon=changes.get("horizon", 64),
+        policy_kwargs=dict(parameters["policy"]),
+        seed=None,
+        device="cpu",
+        **parameters["algorithm"],
+    )
+    model.set_random_seed(derived_seed(config.seed, "agent"))
+    # Stable-Baselines3 seeds its environment with its own seed; the student has the trial's.
+    env.seed(config.seed)
+    if folder:
+        model.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
+    callback = _StopWhenSpent(recorded, on_epoch)
+    budget = int(1e15)
+    model.learn(budget, callback=callback, log_interval=8)
+    extras = {"hyperparameters": parameters}
+    if folder:
+        weights = {k: v.contiguous() for k, v in model.policy.state_dict().items()}
+        atomic_write(folder / "policy.safetensors", safetensors.torch.save(weights))
+    return recorded, extras

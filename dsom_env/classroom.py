@@ -1,0 +1,198 @@
+"""The world behind the environments: one student, its teachers, and a batch of queries."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dsom_env.config import DSoMConfig
+from dsom_env.state import Observer
+from dsom_env.stream import QueryStream, reward_split
+from graphs import MultimodalGraph, Queries
+from graphs.csr import IntArray
+from students.distillation import DistillationConfig, SoftLabel
+from students.evaluation import evaluate_ranking, filtered_ranks, ranking_metrics
+from students.registry import make_student
+from students.training import Forward, StepReport, Trainer, TrainingConfig
+from teachers.cached_store import open_store
+from teachers.pretraining import PretrainingConfig
+from teachers.store import Opinions
+
+Weights = NDArray[np.float32]
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ValueError: torch knows no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device: {name!r} is not a torch device; try 'auto' or 'cpu'") from error
+
+
+def derived_seed(seed: int, purpose: str) -> int:
+    """A seed for one purpose, so that streams of randomness do not run in step."""
+    entropy = [seed, *purpose.encode()]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint32)[0])
+
+
+@dataclass
+class Lesson:
+    """A batch of queries in front of the student, before and while it is taught.
+
+    Attributes:
+        rows: int64 `[batch]`, positions among the training queries.
+        queries: the queries.
+        forward: the student's logits of them.
+        opinions: the teachers' answers to them.
+    """
+
+    rows: IntArray
+    queries: Queries
+    forward: Forward
+    opinions: Opinions
+
+
+class Classroom:
+    """One shared student, the store of its teachers' opinions, and the stream of queries.
+
+    Everything heavy is done here, at the first `reset`, so that constructing an environment is
+    cheap.
+
+    Args:
+        config: arguments of the environment.
+        graph: already loaded.
+        teachers: names, in the order of the action.
+    """
+
+    trainer: Trainer
+    stream: QueryStream
+
+    def __init__(
+        self, config: DSoMConfig, graph: MultimodalGraph, teachers: tuple[str, ...]
+    ) -> None:
+        self.config, self.graph, self.teachers = config, graph, teachers
+        self.device = resolve_device(config.device)
+        self.store = open_store(
+            graph,
+            teachers,
+            PretrainingConfig(rank=config.teacher_rank),
+            config.folds,
+            config.top_k,
+            report=_say if config.verbose else None,
+        )
+        self.observer = Observer(graph, self.store)
+        self.queries = graph.queries("train")
+        triples = len(graph.triples["train"])
+        withheld = reward_split(triples, config.withheld)
+        taught = np.setdiff1d(np.arange(triples), withheld)
+        # Both directions of a triple are withheld together.
+        self.taught_rows: IntArray = np.concatenate([taught, taught + triples])
+        self.withheld_rows: IntArray = np.concatenate([withheld, withheld + triples])
+
+    def start_student(self, seed: int) -> None:
+        """A new student and a new order of queries, from `seed` alone."""
+        generator = torch.Generator().manual_seed(derived_seed(seed, "student"))
+        scorer = make_student(
+            self.config.student,
+            self.graph.num_entities,
+            self.graph.num_relations,
+            self.config.rank,
+            generator,
+        ).to(self.device)
+        config = self.config
+        self.trainer = Trainer(
+            scorer,
+            self.graph,
+            TrainingConfig(config.learning_rate, config.regularisation),
+            DistillationConfig(
+                gamma=config.gamma,
+                alpha=config.alpha,
+                beta=config.beta,
+                temperature=config.temperature,
+                neighbors=config.neighbors,
+                partition=config.partition,
+                beta_warmup=config.beta_warmup,
+            ),
+            queries_per_epoch=len(self.taught_rows),
+        )
+        self.stream = QueryStream(self.taught_rows, derived_seed(seed, "stream"))
+        self.generator = torch.Generator().manual_seed(derived_seed(seed, "control"))
+
+    def lesson(self, rows: IntArray) -> Lesson:
+        """Put the queries at `rows` in front of the student as it is now."""
+        queries = self.queries[rows]
+        with torch.set_grad_enabled(self.config.cotrain):
+            forward = self.trainer.forward(queries)
+        return Lesson(rows, queries, forward, self.store.opinions(rows, self.device))
+
+    def observe(self, lesson: Lesson) -> NDArray[np.float32]:
+        """Observations of the lesson, `[batch, columns]`."""
+        return self.observer.observe(lesson.rows, lesson.forward, self.trainer, lesson.opinions)
+
+    def soft_labels(self, lesson: Lesson, weights: Weights) -> list[SoftLabel]:
+        """Soft labels of the chosen teachers; `weights` `[batch, teachers]`, 0 for not chosen."""
+        chosen = torch.from_numpy(weights).to(self.device)
+        return lesson.opinions.soft_labels(chosen, self.config.combination)
+
+    def teach(self, lesson: Lesson, labels: list[SoftLabel]) -> StepReport:
+        """Make the one student update of this batch."""
+        return self.trainer.update(lesson.forward, labels)
+
+    def withheld_queries(self, count: int) -> Queries:
+        """A random sample of the reward split."""
+        picked = torch.randint(len(self.withheld_rows), (count,), generator=self.generator)
+        return self.queries[self.withheld_rows[picked.numpy()]]
+
+    def withheld_mrr(self, most: int = 1024) -> float:
+        """Filtered MRR of the student on (the first queries of) the reward split."""
+        queries = self.queries[self.withheld_rows[:most]]
+        scores = self.trainer.score(
+            torch.from_numpy(queries.entities), torch.from_numpy(queries.relations)
+        )
+        keys = self.graph.query_keys(queries.entities, queries.relations)
+        answers = torch.from_numpy(queries.answers)
+        ranks = filtered_ranks(scores, keys, answers, self.graph.train_answers)
+        return ranking_metrics(ranks)["mrr"]
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Filtered ranking metrics of the student, which is left as it is."""
+        return evaluate_ranking(self.trainer.score, self.graph, split)
+
+    def rank_of(self, queries: Queries) -> NDArray[np.float64]:
+        """The student's filtered ranks of training queries now, `[batch]`."""
+        scores = self.trainer.score(
+            torch.from_numpy(queries.entities), torch.from_numpy(queries.relations)
+        )
+        keys = self.graph.query_keys(queries.entities, queries.relations)
+        answers = torch.from_numpy(queries.answers)
+        return filtered_ranks(scores, keys, answers, self.graph.train_answers)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The student's state, see `Trainer.state_dict`."""
+        return self.trainer.state_dict()
+
+
+def answer_log_probs(lesson: Lesson) -> tuple[Tensor, Tensor]:
+    """Student's `[batch]` and each teacher's `[batch, teachers]` log-probability of the answers."""
+    logits, answers = lesson.forward.logits.detach(), lesson.forward.answers
+    student = logits.gather(1, answers[:, None])[:, 0] - torch.logsumexp(logits, dim=1)
+    opinions = lesson.opinions
+    # The store lists every query's answer, once.
+    listed = opinions.entities == answers[opinions.rows]
+    return student, opinions.log_probs[listed]
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,189 @@
+"""Everything that `gym.make("DSoM-v0", ...)` takes, checked before anything is computed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from graphs import MultimodalGraph
+from graphs.naming import unknown
+
+ACTION_MODES = ("mask", "multidiscrete", "discrete")
+AUTORESET_MODES = ("same_step", "next_step", "disabled")
+RENDER_MODES = ("ansi", "rgb_array")
+COMBINATIONS = ("log_probs", "probs", "per_teacher")
+# What ships; other names are looked up in the registries, whose modules import torch. So that
+# `gym.make` with built-in names answers at once, they are imported only then.
+BUILT_IN_REWARDS = ("improvement", "gate", "advantage", "heldout", "validation")
+BUILT_IN_STUDENTS = ("complex", "distmult", "rotate")
+# More subsets than this would make one output per subset absurd.
+MOST_TEACHERS_FOR_SUBSETS = 12
+
+
+@dataclass(frozen=True)
+class DSoMConfig:
+    """Arguments of the environment; all JSON types, so that a spec can be saved.
+
+    Attributes:
+        dataset: name or path for `load_graph`, or a graph.
+        teachers: names, in the order of the action; None for all that the graph can have.
+        reward: see `dsom_env.rewards`.
+        action_mode: `mask` (`MultiBinary(M)`), `multidiscrete` (`MultiDiscrete([2]*M)`) or
+            `discrete` (`Discrete(2**M)`, bit `k` chooses teacher `k`).
+        horizon: steps of an episode, after which it terminates.
+        max_episode_steps: steps after which an episode is truncated; None for never.
+        autoreset_mode: of the vector environment: `same_step`, `next_step` or `disabled`.
+        cotrain: whether the student learns inside `step`; without, it is frozen.
+        student: name of the student's scorer.
+        rank: complex dimensions of the student.
+        learning_rate: of the student's Adagrad.
+        regularisation: the student's λ of N3.
+        gamma, alpha, beta, temperature, neighbors, partition, beta_warmup: see
+            `students.distillation.DistillationConfig`.
+        combination: how chosen teachers become a soft label, see `Opinions.soft_labels`.
+        folds: 1 for teachers' in-sample answers, K ≥ 2 for cross-fitted ones.
+        top_k: entities that the store lists per teacher; None for exact logits.
+        teacher_rank: complex dimensions of the teachers.
+        only_beneficial: whether negative rewards are cut to 0.
+        control_fraction: share of the batch that is taught by hard labels only, as the control
+            group of `improvement`. A batch too small for one control row is compared with a
+            fork of the student that made the hard-label update instead.
+        reward_fraction: share of the training triples withheld from the student as the reward
+            split; None for 0.05 with the rewards that need it and 0 with the others.
+        render_mode: None, `ansi` or `rgb_array`.
+        device: `auto`, `cpu` or a CUDA device.
+        verbose: whether slow first-time work (training teachers, filling the store) is reported.
+    """
+
+    dataset: str | Path | MultimodalGraph = "emoji"
+    teachers: Sequence[str] | None = None
+    reward: str | None = None
+    action_mode: str = "mask"
+    horizon: int = 64
+    max_episode_steps: int | None = None
+    autoreset_mode: str = "same_step"
+    cotrain: bool = True
+    student: str = "complex"
+    rank: int = 32
+    learning_rate: float = 0.1
+    regularisation: float = 0.01
+    gamma: float = 1.0
+    alpha: float | Literal["mass"] = "mass"
+    beta: float | Literal["mass"] = "mass"
+    temperature: float = 2.0
+    neighbors: Literal["one_hop", "same_relation", "answer"] = "one_hop"
+    partition: Literal["two_way", "three_way"] = "two_way"
+    beta_warmup: float = 0.0
+    combination: Literal["log_probs", "probs", "per_teacher"] = "log_probs"
+    folds: int = 1
+    top_k: int | None = 64
+    teacher_rank: int = 64
+    only_beneficial: bool = True
+    control_fraction: float = 0.0625
+    reward_fraction: float | None = None
+    render_mode: str | None = None
+    device: str = "auto"
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse unknown names and values outside their domain.
+
+        Raises:
+            ValueError: names the argument, and the nearest valid name where there is one.
+        """
+        if self.reward is None:
+            object.__setattr__(self, "reward", "improvement" if self.cotrain else "gate")
+        choices: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
+            ("action_mode", self.action_mode, ACTION_MODES),
+            ("autoreset_mode", _mode_name(self.autoreset_mode), AUTORESET_MODES),
+            ("combination", self.combination, COMBINATIONS),
+        )
+        for argument, value, valid in choices:
+            if value not in valid:
+                raise unknown(argument, value, valid)
+        if self.reward not in BUILT_IN_REWARDS:
+            from dsom_env.rewards import REWARDS
+
+            if self.reward not in REWARDS:
+                raise unknown("reward", self.reward, REWARDS)
+        if self.student not in BUILT_IN_STUDENTS:
+            from students.registry import STUDENTS
+
+            if self.student not in STUDENTS:
+                raise unknown("student", self.student, STUDENTS)
+        if self.render_mode is not None and self.render_mode not in RENDER_MODES:
+            raise unknown("render_mode", self.render_mode, RENDER_MODES)
+        object.__setattr__(self, "autoreset_mode", _mode_name(self.autoreset_mode))
+        for argument in ("horizon", "rank", "folds", "teacher_rank"):
+            _require_count(argument, getattr(self, argument))
+        for argument in ("max_episode_steps", "top_k"):
+            if getattr(self, argument) is not None:
+                _require_count(argument, getattr(self, argument))
+        for argument in ("control_fraction", "reward_fraction"):
+            value = getattr(self, argument)
+            if value is not None and not 0 <= value < 1:
+                raise ValueError(f"{argument} must lie in [0, 1), got {value!r}")
+        if not self.cotrain and self.reward != "gate":
+            raise ValueError(
+                f"reward {self.reward!r} needs a student that learns; with cotrain=False the only "
+                "reward is 'gate'"
+            )
+        self._check_teachers()
+        if self.reward in ("heldout", "validation") and self.reward_fraction == 0:
+            raise ValueError(f"reward {self.reward!r} needs a reward_fraction above 0")
+
+    def _check_teachers(self) -> None:
+        if self.teachers is None:
+            return
+        if isinstance(self.teachers, str) or not all(isinstance(t, str) for t in self.teachers):
+            raise ValueError(f"teachers must be a list of names, got {self.teachers!r}")
+        if not self.teachers or len(set(self.teachers)) != len(self.teachers):
+            raise ValueError(f"teachers must be distinct and at least one, got {self.teachers!r}")
+        object.__setattr__(self, "teachers", tuple(self.teachers))
+        if self.action_mode == "discrete" and len(self.teachers) > MOST_TEACHERS_FOR_SUBSETS:
+            raise ValueError(
+                f"action_mode 'discrete' has one action per subset: at most "
+                f"{MOST_TEACHERS_FOR_SUBSETS} teachers, got {len(self.teachers)}; use 'mask'"
+            )
+
+    @property
+    def withheld(self) -> float:
+        """Share of the training triples in the reward split."""
+        if self.reward_fraction is not None:
+            return self.reward_fraction
+        return 0.05 if self.reward in ("heldout", "validation") else 0.0
+
+    @classmethod
+    def from_kwargs(cls, **kwargs: Any) -> DSoMConfig:
+        """A config from keyword arguments.
+
+        Raises:
+            ValueError: a keyword does not exist; names the nearest one that does.
+        """
+        valid = [field.name for field in dataclasses.fields(cls)]
+        for name in kwargs:
+            if name not in valid:
+                raise unknown("keyword", name, valid)
+        return cls(**kwargs)
+
+    def to_json(self) -> Mapping[str, Any]:
+        """The arguments as JSON types; a graph object is given by its name."""
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        dataset = self.dataset
+        plain["dataset"] = dataset.name if isinstance(dataset, MultimodalGraph) else str(dataset)
+        plain["teachers"] = list(self.teachers) if self.teachers is not None else None
+        return plain
+
+
+def _mode_name(mode: object) -> str:
+    """Name of an autoreset mode given as a string or as Gymnasium's enum."""
+    name = getattr(mode, "name", mode)
+    return str(name).lower().replace("-", "_")
+
+
+def _require_count(argument: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{argument} must be a whole number of at least 1, got {value!r}")

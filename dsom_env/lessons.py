@@ -1,0 +1,204 @@
+"""What happens between the masks and the next queries: teaching, or not, and its price."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dsom_env.classroom import Classroom, Lesson, Weights, answer_log_probs
+from dsom_env.rewards import REWARDS, Gate, Reward, control_rows
+from graphs import Queries
+from graphs.csr import IntArray
+
+TOP_ANSWERS = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one step did, in the order of the sub-environments.
+
+    Attributes:
+        queries: the queries that were taught.
+        rewards: float64 `[batch]`.
+        executed: float32 `[batch, teachers]`, the masks that taught; zero for control rows.
+        control: bool `[batch]`, rows that were taught by hard labels only, whatever was chosen.
+        cross_entropy: float64 `[batch]`, the student's before the update.
+    """
+
+    queries: Queries
+    rewards: NDArray[np.float64]
+    executed: NDArray[np.float32]
+    control: NDArray[np.bool_]
+    cross_entropy: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One taught query, for rendering.
+
+    Attributes:
+        entity, relation, answer: ids.
+        mask: bool `[teachers]`, what was chosen and executed.
+        answers: per teacher its top answers, as (entity, probability).
+        rank_before, rank_after: the student's filtered rank of the answer; None before a step.
+        reward: what the choice earned; None before a step.
+    """
+
+    entity: int
+    relation: int
+    answer: int
+    mask: NDArray[np.bool_]
+    answers: tuple[tuple[tuple[int, float], ...], ...]
+    rank_before: float | None
+    rank_after: float | None
+    reward: float | None
+
+
+class TeachFrozen:
+    """Steps through queries with a student that does not learn; the reward is `gate`.
+
+    Args:
+        classroom: the world.
+
+    Attributes:
+        lesson: the queries that wait for a choice.
+        observation: float32 `[batch, columns]`, of the lesson.
+    """
+
+    lesson: Lesson
+    observation: NDArray[np.float32]
+
+    def __init__(self, classroom: Classroom) -> None:
+        self.classroom = classroom
+        self.reward = self._make_reward()
+        self._last: tuple[IntArray, Outcome, Any, Any] | None = None
+
+    def _make_reward(self) -> Reward:
+        # Whatever the config says: only `gate` can be priced without an update.
+        return Gate(self.classroom)
+
+    def start_student(self, seed: int, batch: int) -> None:
+        """A new student and the first `batch` queries, from `seed` alone."""
+        self.classroom.start_student(seed)
+        self._last = None
+        self._face(self.classroom.stream.take(batch))
+
+    def start_episode(self) -> None:
+        """Tell the reward that an episode begins."""
+        self.reward.start_episode()
+
+    def _face(self, rows: IntArray) -> None:
+        self.lesson = self.classroom.lesson(rows)
+        self.observation = self.classroom.observe(self.lesson)
+
+    def step(self, masks: Weights, acting: NDArray[np.bool_], ends: bool) -> Outcome:
+        """Teach the acting rows and give them new queries; the others keep theirs.
+
+        Args:
+            masks: `[batch, teachers]`.
+            acting: bool `[batch]`; rows that are being reset do not act.
+            ends: whether an episode ends with this step.
+        """
+        batch = len(acting)
+        outcome = Outcome(
+            self.lesson.queries,
+            np.zeros(batch),
+            np.zeros_like(masks),
+            np.zeros(batch, dtype=np.bool_),
+            np.zeros(batch),
+        )
+        if not acting.any():
+            return outcome
+        rows = self.lesson.rows
+        lesson = self.lesson if acting.all() else self.classroom.lesson(rows[acting])
+        rendering = self.classroom.config.render_mode is not None
+        before = self.classroom.rank_of(lesson.queries) if rendering else None
+        executed, control = self._execute(masks[acting])
+        outcome.rewards[acting], outcome.cross_entropy[acting] = self._teach(lesson, executed, ends)
+        outcome.executed[acting], outcome.control[acting] = executed, control
+        if rendering:
+            after = self.classroom.rank_of(lesson.queries)
+            self._last = (rows.copy(), outcome, before, after) if acting.all() else None
+        rows = rows.copy()
+        rows[acting] = self.classroom.stream.take(int(acting.sum()))
+        self._face(rows)
+        return outcome
+
+    def _execute(self, masks: Weights) -> tuple[Weights, NDArray[np.bool_]]:
+        """The masks that really teach, and which rows are control rows."""
+        return masks, np.zeros(len(masks), dtype=np.bool_)
+
+    def _teach(
+        self, lesson: Lesson, executed: Weights, ends: bool
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Rewards and the student's cross-entropy before the update, `[acting]` each."""
+        rewards = self.reward.after_update(lesson, executed, None, ends)
+        student, _ = answer_log_probs(lesson)
+        return rewards, -student.double().cpu().numpy()
+
+    def scenes(self) -> list[Scene]:
+        """What was taught last, or (before any step) what waits to be taught."""
+        rows = self.lesson.rows if self._last is None else self._last[0]
+        queries = self.classroom.queries[rows]
+        opinions = self.classroom.store.opinions(rows)
+        listed_rows = opinions.rows.numpy()
+        scenes = []
+        for index in range(len(rows)):
+            listed = np.flatnonzero(listed_rows == index)
+            tops = []
+            for k in range(opinions.log_probs.shape[1]):
+                values = opinions.log_probs[listed, k]
+                best = values.topk(min(TOP_ANSWERS, len(listed))).indices
+                tops.append(
+                    tuple(
+                        (int(opinions.entities[listed[i]]), float(values[i].exp()))
+                        for i in best.tolist()
+                    )
+                )
+            mask = np.zeros(len(tops), dtype=np.bool_)
+            before = after = reward = None
+            if self._last is not None:
+                mask = self._last[1].executed[index] > 0
+                before, after = float(self._last[2][index]), float(self._last[3][index])
+                reward = float(self._last[1].rewards[index])
+            scenes.append(
+                Scene(
+                    int(queries.entities[index]),
+                    int(queries.relations[index]),
+                    int(queries.answers[index]),
+                    mask,
+                    tuple(tops),
+                    before,
+                    after,
+                    reward,
+                )
+            )
+        return scenes
+
+
+class TeachStudent(TeachFrozen):
+    """Steps through queries with a student that learns from every batch."""
+
+    def _make_reward(self) -> Reward:
+        return REWARDS[str(self.classroom.config.reward)](self.classroom)
+
+    def _execute(self, masks: Weights) -> tuple[Weights, NDArray[np.bool_]]:
+        control = np.zeros(len(masks), dtype=np.bool_)
+        count = control_rows(self.classroom, len(masks)) if self.reward.needs_control else 0
+        if count:
+            picked = torch.randperm(len(masks), generator=self.classroom.generator)[:count]
+            control[picked.numpy()] = True
+        return np.where(control[:, None], 0.0, masks).astype(np.float32), control
+
+    def _teach(
+        self, lesson: Lesson, executed: Weights, ends: bool
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        labels = self.classroom.soft_labels(lesson, executed)
+        self.reward.before_update(lesson, labels)
+        report = self.classroom.teach(lesson, labels)
+        rewards = self.reward.after_update(lesson, executed, report, ends)
+        return rewards, report.cross_entropy.double().cpu().numpy()

@@ -1,0 +1,252 @@
+"""What a choice of teachers earns (methods.md §1.2). One class and one line per reward.
+
+Every reward is zero or less for what does not help: a reward of the form −loss would be maximised
+by choosing nobody. Only training and reward-split triples are read.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from dsom_env.classroom import Classroom, Lesson, Weights, answer_log_probs
+from students.distillation import SoftLabel
+from students.training import StepReport
+
+Rewards = NDArray[np.float64]
+
+
+class Reward(ABC):
+    """Prices the choices of one batch around the student's update.
+
+    Attributes:
+        needs_control: whether some rows must be taught by hard labels only, as a control group.
+    """
+
+    needs_control: ClassVar[bool] = False
+
+    def __init__(self, classroom: Classroom) -> None:
+        self.classroom = classroom
+
+    def start_episode(self) -> None:  # noqa: B027 - most rewards have nothing to remember
+        """Called when an episode begins."""
+
+    def before_update(  # noqa: B027 - most rewards look only at what the update did
+        self, lesson: Lesson, labels: list[SoftLabel]
+    ) -> None:
+        """Called with the batch before the student learns from it."""
+
+    @abstractmethod
+    def after_update(
+        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: bool
+    ) -> Rewards:
+        """Rewards `[batch]`.
+
+        Args:
+            lesson: the batch; its logits are from before the update.
+            weights: what taught it, `[batch, teachers]`; control rows are zero.
+            report: what the update did; None when the student is frozen.
+            ends: whether the episode ends with this step.
+        """
+
+    def _beneficial(self, values: Tensor) -> Rewards:
+        rewards: Rewards = values.detach().double().cpu().numpy()
+        return np.maximum(rewards, 0.0) if self.classroom.config.only_beneficial else rewards
+
+
+class Improvement(Reward):
+    """Fall of the row's cross-entropy through the update, less that of the control rows.
+
+    `r = [CE(before) − CE(after)] − mean over control rows of the same` (reconstruction). Where
+    a batch has no control rows, the control is the same row under a fork of the student that
+    made the update with hard labels only.
+    """
+
+    needs_control = True
+
+    def before_update(self, lesson: Lesson, labels: list[SoftLabel]) -> None:
+        """Fork the student where the batch is too small for control rows."""
+        self._fork_after: Tensor | None = None
+        if control_rows(self.classroom, len(lesson.rows)) == 0:
+            twin = self.classroom.trainer.fork()
+            twin.update(twin.forward(lesson.queries))
+            self._fork_after = twin.cross_entropy(lesson.forward)
+
+    def after_update(
+        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: bool
+    ) -> Rewards:
+        """See the class."""
+        report = _learned(report)
+        after = self.classroom.trainer.cross_entropy(lesson.forward)
+        chosen = torch.from_numpy(weights.any(axis=1)).to(after.device)
+        if self._fork_after is not None:
+            gain = self._fork_after - after
+        else:
+            gain = report.cross_entropy - after
+            gain = gain - gain[~chosen].mean()
+        # Without teachers the row *is* the control: what it gains beyond it is noise.
+        return self._beneficial(torch.where(chosen, gain, 0.0))
+
+
+class Gate(Reward):
+    """`log p^a_t − log p^S_t` where positive: how much more the chosen teachers favour the answer.
+
+    Reconstruction. Needs no second pass of the student and no update. Maximised by the single
+    most confident teacher (findings.md 3): a baseline for the other rewards.
+    """
+
+    def after_update(
+        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: bool
+    ) -> Rewards:
+        """See the class."""
+        student, _ = answer_log_probs(lesson)
+        labels = self.classroom.soft_labels(lesson, weights)
+        gain = torch.zeros_like(student)
+        taught = torch.zeros_like(student, dtype=torch.bool)
+        for label in labels:
+            listed = label.entities == lesson.forward.answers[label.rows]
+            log_p = label.log_probs[listed]
+            gain = gain + torch.where(label.weight > 0, label.weight * (log_p - student), 0.0)
+            taught |= label.weight > 0
+        gain = torch.where(taught, gain, 0.0)
+        # Negative values would punish every teacher once the student has memorised its triples.
+        return np.asarray(gain.clamp_min(0.0).double().cpu().numpy())
+
+
+class Advantage(Reward):
+    """MTKD-RL's normalised reward: `clip((ρ − mean ρ)/std ρ, 0, 1)`, `ρ = −(CE + Σ a_k KL_k)`.
+
+    Exact in form (methods.md §3), after the update, with two changes that a choice of *sets*
+    needs: the divergences of the chosen teachers are averaged and not summed, and choosing
+    nobody earns 0. As written it would be maximised by choosing nobody.
+    """
+
+    def after_update(
+        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: bool
+    ) -> Rewards:
+        """See the class."""
+        trainer = self.classroom.trainer
+        with torch.no_grad():
+            after = trainer.forward(lesson.queries)
+            labels = lesson.opinions.soft_labels(
+                torch.from_numpy(weights).to(after.logits.device), "per_teacher"
+            )
+            cross_entropy, divergence = trainer.losses(after, labels)
+        score = -(cross_entropy + divergence)
+        normal = (score - score.mean()) / score.std(correction=0).clamp_min(1e-8)
+        chosen = torch.from_numpy(weights.any(axis=1)).to(score.device)
+        return self._beneficial(torch.where(chosen, normal.clamp(0.0, 1.0), 0.0))
+
+
+class HeldOut(Reward):
+    """First-order fall of the loss on the reward split through what the teachers add to a row.
+
+    `r = ⟨∂(γ·L_NDKD)/∂z, U⟩`, `U` the change of the row's logits `z` along the gradient of the
+    held-out loss (ours; findings.md 5: `⟨p_S − p_a, U⟩` for plain KD at τ = 1). The unit is nats
+    of held-out loss per unit of step size, batch mean not taken.
+    """
+
+    sample = 512
+
+    def before_update(self, lesson: Lesson, labels: list[SoftLabel]) -> None:
+        """Price the row before the update, at the parameters that its gradient belongs to."""
+        trainer = self.classroom.trainer
+        gradients = self._heldout_gradient()
+        direction = self._logit_direction(lesson, gradients)
+        logits = lesson.forward.logits.detach().requires_grad_()
+        scored = lesson.forward.__class__(
+            lesson.queries,
+            lesson.forward.entities,
+            lesson.forward.relations,
+            lesson.forward.answers,
+            lesson.forward.table,
+            logits,
+        )
+        _, divergence = trainer.losses(scored, labels)
+        if not divergence.requires_grad:
+            self._benefit = torch.zeros(len(lesson.rows), device=logits.device)
+            return
+        (slope,) = torch.autograd.grad(trainer.distillation.gamma * divergence.sum(), logits)
+        self._benefit = (slope * direction).sum(1)
+
+    def _heldout_gradient(self) -> dict[str, Tensor]:
+        """Gradient of the mean cross-entropy of a sample of the reward split."""
+        trainer = self.classroom.trainer
+        forward = trainer.forward(self.classroom.withheld_queries(self.sample))
+        loss = F.cross_entropy(forward.logits, forward.answers)
+        parameters = dict(trainer.scorer.named_parameters())
+        gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        return {
+            name: torch.zeros_like(value) if gradient is None else gradient
+            for (name, value), gradient in zip(parameters.items(), gradients, strict=True)
+        }
+
+    def _logit_direction(self, lesson: Lesson, gradients: dict[str, Tensor]) -> Tensor:
+        """`U`: derivative of the batch's logits along `gradients`, `[batch, entities]`."""
+        scorer = self.classroom.trainer.scorer
+        parameters = {name: value.detach() for name, value in scorer.named_parameters()}
+        forward = lesson.forward
+
+        def logits_at(values: dict[str, Tensor]) -> Tensor:
+            output: Tensor = torch.func.functional_call(
+                scorer, values, (forward.entities, forward.relations)
+            )
+            return output
+
+        tangent: Tensor = torch.func.jvp(logits_at, (parameters,), (gradients,))[1]
+        return tangent.detach()
+
+    def after_update(
+        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: bool
+    ) -> Rewards:
+        """See the class."""
+        return self._beneficial(self._benefit)
+
+
+class Validation(Reward):
+    """Change of the filtered MRR on the reward split over the episode, in points (·100).
+
+    Paid with the last step of the episode and shared by all sub-environments; credit it to the
+    earlier steps with a discount of 1.
+    """
+
+    def start_episode(self) -> None:
+        """Remember where the student stands."""
+        self._start = self.classroom.withheld_mrr()
+
+    def after_update(
+        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: bool
+    ) -> Rewards:
+        """See the class."""
+        if not ends:
+            return np.zeros(len(lesson.rows))
+        now = self.classroom.withheld_mrr()
+        change, self._start = 100 * (now - self._start), now
+        return self._beneficial(torch.full((len(lesson.rows),), change))
+
+
+REWARDS: dict[str, Callable[[Classroom], Reward]] = {
+    "improvement": Improvement,
+    "gate": Gate,
+    "advantage": Advantage,
+    "heldout": HeldOut,
+    "validation": Validation,
+}
+
+
+def control_rows(classroom: Classroom, batch: int) -> int:
+    """How many rows of a batch are the control group; 0 when a fork stands in for it."""
+    return int(classroom.config.control_fraction * batch)
+
+
+def _learned(report: StepReport | None) -> StepReport:
+    if report is None:
+        raise ValueError("this reward needs a student that learns: wrap with CoTrainStudent")
+    return report

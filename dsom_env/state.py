@@ -1,0 +1,135 @@
+"""The observation: what the selector sees of a query, column by named column."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dsom_env.columns import RELATION_CODE_WIDTH, TEACHER_COLUMNS, observation_columns
+from graphs import MultimodalGraph
+from graphs.csr import IntArray
+from students.evaluation import filtered_ranks
+from students.training import Forward, Trainer
+from teachers.store import FEATURES, Opinions, TeacherStore
+
+
+class Observer:
+    """Turns a scored batch of queries into observations `[batch, columns]`.
+
+    The features see the answer: they exist at training time only, and the environment never
+    asks about validation or test queries.
+
+    Args:
+        graph: degrees, presence of modalities, training answers.
+        store: what the teachers said.
+    """
+
+    def __init__(self, graph: MultimodalGraph, store: TeacherStore) -> None:
+        self.graph = graph
+        self.log_entities = math.log(graph.num_entities)
+        self.columns = observation_columns(tuple(sorted(graph.modalities)), store.teachers)
+        self._static = self._static_columns(store)
+        degrees = np.log1p(graph.degrees)
+        self._degrees = (degrees / max(degrees.max(), 1e-9)).astype(np.float32)
+        counts = np.log1p(graph.relation_counts)
+        self._counts = (counts / max(counts.max(), 1e-9)).astype(np.float32)
+        presence = [m.presence(graph.num_entities) for _, m in sorted(graph.modalities.items())]
+        empty = np.zeros((0, graph.num_entities), dtype=np.bool_)
+        self._presence = np.stack(presence or list(empty)).T if presence else empty.T
+        self._presence = self._presence.astype(np.float32)
+        # A fixed random code per relation lets a small network tell relations apart.
+        code = np.random.default_rng(0).standard_normal(
+            (2 * graph.num_relations, RELATION_CODE_WIDTH)
+        )
+        self._codes = (code / np.linalg.norm(code, axis=1, keepdims=True)).astype(np.float32)
+
+    def _static_columns(self, store: TeacherStore) -> NDArray[np.float32]:
+        """The teachers' features of all queries, scaled to the bounds, `[queries, M, 6]`."""
+        scale = np.ones(len(FEATURES), dtype=np.float32)
+        for name in ("log_p_answer", "log_rank", "entropy", "max_log_p", "margin"):
+            scale[FEATURES.index(name)] = self.log_entities
+        bounds = {name: (low, high) for name, low, high in TEACHER_COLUMNS}
+        low, high = (np.array([bounds[name][i] for name in FEATURES]) for i in (0, 1))
+        scaled: NDArray[np.float32] = np.clip(store.features / scale, low, high).astype(np.float32)
+        return scaled
+
+    @torch.no_grad()
+    def observe(
+        self, rows: IntArray, forward: Forward, trainer: Trainer, opinions: Opinions
+    ) -> NDArray[np.float32]:
+        """Observations of a batch.
+
+        Args:
+            rows: int64 `[batch]`, positions of the queries in the store.
+            forward: the batch as the student scores it now.
+            trainer: the student.
+            opinions: what the teachers said about the batch.
+
+        Returns:
+            float32 `[batch, columns]`, finite and inside the bounds.
+        """
+        queries, batch = forward.queries, len(rows)
+        logits = forward.logits.detach()
+        log_normaliser = torch.logsumexp(logits, dim=1)
+        teachers = np.concatenate(
+            [self._static[rows], self._divergences(logits, log_normaliser, opinions)[:, :, None]],
+            axis=2,
+        )
+        summary = trainer.scorer.summary(
+            forward.table.detach(), forward.entities, forward.relations
+        )
+        observation = np.concatenate(
+            [
+                summary.cpu().numpy(),
+                self._degrees[queries.entities, None],
+                self._degrees[queries.answers, None],
+                self._counts[queries.relations, None],
+                (queries.relations >= self.graph.num_relations)[:, None],
+                self._presence[queries.entities],
+                self._presence[queries.answers],
+                self._codes[queries.relations],
+                teachers.reshape(batch, -1),
+                self._student(logits, log_normaliser, forward),
+            ],
+            axis=1,
+            dtype=np.float32,
+        )
+        clipped: NDArray[np.float32] = np.clip(observation, self.columns.low, self.columns.high)
+        return clipped
+
+    def _divergences(
+        self, logits: Tensor, log_normaliser: Tensor, opinions: Opinions
+    ) -> NDArray[np.float32]:
+        """KL of the student from each teacher in units of log E, `[batch, teachers]`."""
+        listed = logits[opinions.rows, opinions.entities]
+        batch, width = logits.shape
+        student = (listed - log_normaliser[opinions.rows])[:, None]
+        gaps = opinions.log_probs.exp() * (opinions.log_probs - student)
+        divergence = torch.zeros_like(opinions.log_tail).index_add_(0, opinions.rows, gaps)
+        counts = torch.bincount(opinions.rows, minlength=batch)
+        listed_total = torch.zeros_like(log_normaliser).index_add_(0, opinions.rows, listed)
+        tail_sizes = (width - counts).to(logits.dtype)
+        tail_total = logits.sum(1) - listed_total - tail_sizes * log_normaliser
+        tail = tail_sizes[:, None] * opinions.log_tail - tail_total[:, None]
+        divergence = divergence + torch.where(
+            tail_sizes[:, None] > 0, opinions.log_tail.exp() * tail, 0.0
+        )
+        scaled: NDArray[np.float32] = (divergence / self.log_entities).cpu().numpy()
+        return scaled
+
+    def _student(
+        self, logits: Tensor, log_normaliser: Tensor, forward: Forward
+    ) -> NDArray[np.float32]:
+        """The student's own columns, `[batch, 3]`."""
+        log_p = logits.gather(1, forward.answers[:, None])[:, 0] - log_normaliser
+        log_probs = logits - log_normaliser[:, None]
+        entropy = -(log_probs.exp() * log_probs).sum(1)
+        keys = self.graph.query_keys(forward.queries.entities, forward.queries.relations)
+        ranks = filtered_ranks(logits.cpu(), keys, forward.answers.cpu(), self.graph.train_answers)
+        columns = [log_p.cpu().numpy(), entropy.cpu().numpy(), np.log(ranks)]
+        stacked: NDArray[np.float32] = np.stack(columns, axis=1).astype(np.float32)
+        return stacked / np.float32(self.log_entities)

@@ -1,0 +1,286 @@
+"""DSoM-v0 as a native vector environment: a batch of queries, one shared student."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from dsom_env.actions import action_space, decode_masks
+from dsom_env.columns import observation_columns
+from dsom_env.config import MOST_TEACHERS_FOR_SUBSETS, DSoMConfig
+from graphs import MultimodalGraph, load_graph
+from graphs.naming import unknown
+
+if TYPE_CHECKING:
+    from dsom_env.lessons import Outcome, TeachFrozen
+
+Observation = NDArray[np.float32]
+Array = NDArray[Any]
+
+
+class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
+    """Choose, for a batch of knowledge-graph queries, which teachers may teach one student.
+
+    ## Description
+    Each sub-environment holds one training query `(entity, relation) → answer` per step. The
+    action is the set of multimodal teachers whose soft label the unimodal student learns that
+    query from (reconstruction of *Dark Side of Modalities*, arXiv 2507.20738; methods.md §1). All
+    sub-environments share the student. Wrapped by `CoTrainStudentVector` (as `gym.make_vec` does)
+    `step` makes one student update from the whole batch; unwrapped the student is frozen.
+
+    ## Action Space
+    `MultiBinary(M)` for `action_mode="mask"`, `MultiDiscrete([2]*M)` for `"multidiscrete"`,
+    `Discrete(2**M)` for `"discrete"` (bit `k` is teacher `k`). The empty set is the hard label.
+
+    ## Observation Space
+    `Box` float32 with finite bounds per column; `feature_names` names them:
+
+    | columns | meaning |
+    |---|---|
+    | `entity_norm`, `relation_norm`, `query_norm` | student's vectors, root mean square |
+    | `entity_log_degree`, `answer_log_degree`, `relation_log_count` | training counts, scaled |
+    | `reciprocal`, `entity_has_*`, `answer_has_*` | direction; which modalities are there |
+    | `relation_code_*` | fixed random code of the relation |
+    | `<teacher>_log_p_answer`, `_log_rank`, `_entropy`, `_max_log_p`, `_margin`, | each teacher |
+    | `<teacher>_neighbor_mass`, `<teacher>_kl_to_student` | on the query; units of log E |
+    | `student_log_p_answer`, `student_entropy`, `student_log_rank` | the student now |
+
+    ## Rewards
+    `gate` here; with the wrapper any of `dsom_env.rewards.REWARDS`.
+
+    ## Starting State
+    `reset(seed=s)` makes a new student and a new order of queries from `s` alone; `reset()` keeps
+    the student and goes on with the stream; `options={"reinit_student": True}` makes a new one.
+
+    ## Episode End
+    Terminates after `horizon` steps; truncated after `max_episode_steps` when that comes first.
+    The observation after the last step is the query with which the next episode begins, so no
+    query is lost between episodes, whatever the autoreset mode.
+
+    ## Arguments
+    See `DSoMConfig`; `num_envs` is the batch size.
+
+    ## Vectorized environment
+    This is it; `DSoMEnv` is the same with a batch of one.
+
+    ## Version History
+    * v0: first version.
+    """
+
+    # Each instance has its own copy, with the autoreset mode that it was made with.
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        "render_modes": ["ansi", "rgb_array"],
+        "render_fps": 4,
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
+
+    def __init__(self, num_envs: int = 1, config: DSoMConfig | None = None, **kwargs: Any) -> None:
+        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+            raise ValueError(f"num_envs must be a whole number of at least 1, got {num_envs!r}")
+        self.config = config or DSoMConfig.from_kwargs(**kwargs)
+        self.num_envs = num_envs
+        self.render_mode = self.config.render_mode
+        self.graph = _load(self.config)
+        self.teachers = _teacher_names(self.config, self.graph)
+        modalities = tuple(sorted(self.graph.modalities))
+        columns = observation_columns(modalities, self.teachers)
+        self.feature_names = columns.names
+        self.single_observation_space = spaces.Box(columns.low, columns.high, dtype=np.float32)
+        self.single_action_space = action_space(self.config.action_mode, len(self.teachers))
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.autoreset_mode = AutoresetMode[self.config.autoreset_mode.upper()]
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
+        self.lessons: TeachFrozen | None = None
+        # Set by CoTrainStudentVector; torch is not imported before the first reset.
+        self.cotraining = False
+        self._elapsed = np.zeros(num_envs, dtype=np.int64)
+        self._over = np.zeros(num_envs, dtype=np.bool_)
+
+    @property
+    def classroom(self) -> Any:
+        """The `Classroom`: graph, store, student, stream. Made at the first `reset`."""
+        return self._started().classroom
+
+    def _started(self) -> TeachFrozen:
+        if self.lessons is None:
+            raise ResetNeeded("call reset before anything else")
+        return self.lessons
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin new episodes.
+
+        Args:
+            seed: makes a new student and a new order of queries; None keeps both, except that
+                the first reset draws a seed at random.
+            options: `reinit_student` (bool): a new student, from a seed drawn from the
+                environment's own generator; `reset_mask` (bool `[num_envs]`): which
+                sub-environments begin anew, all by default.
+
+        Returns:
+            Observations `[num_envs, columns]` and info.
+
+        Raises:
+            ValueError: unknown option, or a mask of the wrong shape.
+        """
+        super().reset(seed=seed)
+        options = options or {}
+        for name in options:
+            if name not in ("reinit_student", "reset_mask"):
+                raise unknown("options", name, ("reinit_student", "reset_mask"))
+        if self.lessons is None:
+            from dsom_env.classroom import Classroom
+            from dsom_env.lessons import TeachFrozen, TeachStudent
+
+            teach = TeachStudent if self.cotraining else TeachFrozen
+            self.lessons = teach(Classroom(self.config, self.graph, self.teachers))
+            if seed is None:
+                seed = int(self.np_random.integers(2**31))
+        elif seed is None and options.get("reinit_student"):
+            seed = int(self.np_random.integers(2**31))
+        if seed is not None:
+            self.lessons.start_student(seed, self.num_envs)
+        mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, dtype=np.bool_)))
+        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
+            raise ValueError(f"options: reset_mask must be bool [{self.num_envs}]")
+        self._elapsed[mask] = 0
+        self._over[mask] = False
+        self.lessons.start_episode()
+        return self.lessons.observation.copy(), self._query_info()
+
+    def step(self, actions: Array) -> tuple[Observation, Array, Array, Array, dict[str, Any]]:
+        """Teach the batch with the chosen teachers and move on to the next queries.
+
+        Args:
+            actions: batch of actions.
+
+        Returns:
+            Observations `[num_envs, columns]`, rewards float64 `[num_envs]`, terminations,
+            truncations bool `[num_envs]`, and info about the queries that were just taught.
+
+        Raises:
+            ResetNeeded: before the first reset, or (autoreset disabled) after an episode's end.
+            ValueError: an action outside the action space.
+        """
+        lessons = self._started()
+        masks = decode_masks(self.config.action_mode, actions, self.num_envs, len(self.teachers))
+        starting = self._over.copy()
+        if starting.any() and self.autoreset_mode is AutoresetMode.DISABLED:
+            raise ResetNeeded("an episode is over: reset it with options={'reset_mask': ...}")
+        acting = ~starting
+        self._elapsed[acting] += 1
+        terminated = acting & (self._elapsed >= self.config.horizon)
+        limit = self.config.max_episode_steps
+        truncated = acting & ~terminated
+        truncated &= self._elapsed >= limit if limit is not None else False
+        over = terminated | truncated
+
+        outcome = lessons.step(masks, acting, ends=bool(over.any()))
+        info = self._step_info(outcome, acting)
+        self._elapsed[starting] = 0
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
+            if over.any():
+                # The terminal observation and the first of the new episode are the same query.
+                info |= self._final_info(lessons.observation, over, info)
+            self._elapsed[over] = 0
+            self._over[:] = False
+        else:
+            self._over = over
+        if over.any() or starting.any():
+            lessons.start_episode()
+        rewards = np.where(acting, outcome.rewards, 0.0)
+        return lessons.observation.copy(), rewards, terminated, truncated, info
+
+    def _query_info(self) -> dict[str, Any]:
+        queries = self._started().lesson.queries
+        everyone = np.ones(self.num_envs, dtype=np.bool_)
+        info: dict[str, Any] = {}
+        for name in ("entity", "relation", "answer"):
+            values = {"entity": "entities", "relation": "relations", "answer": "answers"}[name]
+            info[name] = getattr(queries, values).copy()
+            info[f"_{name}"] = everyone.copy()
+        return info
+
+    def _step_info(self, outcome: Outcome, acting: Array) -> dict[str, Any]:
+        """Info of a step: about the queries that were taught, not those that come next."""
+        columns: dict[str, Array] = {
+            "entity": outcome.queries.entities.copy(),
+            "relation": outcome.queries.relations.copy(),
+            "answer": outcome.queries.answers.copy(),
+            "executed_mask": outcome.executed,
+            "control": outcome.control,
+            "student_cross_entropy": outcome.cross_entropy,
+        }
+        info: dict[str, Any] = {}
+        for name, values in columns.items():
+            info[name] = values
+            info[f"_{name}"] = acting.copy()
+        return info
+
+    def _final_info(
+        self, observation: Observation, over: Array, info: dict[str, Any]
+    ) -> dict[str, Any]:
+        final = np.full(self.num_envs, None, dtype=object)
+        for index in np.flatnonzero(over):
+            final[index] = observation[index].copy()
+        details = {key: value.copy() for key, value in info.items() if not key.startswith("_")}
+        details |= {f"_{key}": over.copy() for key in details}
+        return {
+            "final_obs": final,
+            "_final_obs": over.copy(),
+            "final_info": details,
+            "_final_info": over.copy(),
+        }
+
+    def render(self) -> tuple[Any, ...] | None:
+        """One frame per sub-environment: text for `ansi`, uint8 pictures for `rgb_array`.
+
+        A frame shows the query that was taught last: each teacher's top answers, the mask, and
+        the student's rank of the answer before and after.
+        """
+        if self.render_mode is None:
+            return None
+        from dsom_env.rendering import render_ansi, render_rgb
+
+        draw = render_ansi if self.render_mode == "ansi" else render_rgb
+        scenes = self._started().scenes()
+        return tuple(draw(self.graph, self.teachers, scene) for scene in scenes)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Let the student and the store go."""
+        self.lessons = None
+
+
+def _load(config: DSoMConfig) -> MultimodalGraph:
+    try:
+        return load_graph(config.dataset)
+    except (ValueError, FileNotFoundError) as error:
+        raise ValueError(f"dataset: {error}") from error
+
+
+def _teacher_names(config: DSoMConfig, graph: MultimodalGraph) -> tuple[str, ...]:
+    """The chosen teachers, or all that the graph has."""
+    modalities = tuple(sorted(graph.modalities))
+    usual = ("structure", *modalities, *(("fused",) if modalities else ()))
+    names = usual if config.teachers is None else cast("tuple[str, ...]", config.teachers)
+    for name in names:
+        if name not in usual:
+            from teachers.registry import teacher_names
+
+            valid = teacher_names(graph)
+            if name not in valid:
+                raise unknown("teachers", name, valid)
+    if config.action_mode == "discrete" and len(names) > MOST_TEACHERS_FOR_SUBSETS:
+        raise ValueError(
+            f"action_mode 'discrete' has one action per subset: at most "
+            f"{MOST_TEACHERS_FOR_SUBSETS} teachers, got {len(names)}; use 'mask'"
+        )
+    return names

@@ -1,0 +1,64 @@
+"""Compare agents on one graph at the same student budget; see --help.
+
+python scripts/compare.py --dataset emoji --agents none,all,random,ppo --seeds 3 --out runs/x
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from agents.command_line import add_environment_arguments, parse_names, parse_seeds, run
+from agents.comparison import ComparisonConfig, compare
+from agents.registry import AGENTS
+from agents.trial import TrialConfig
+from agents.verdicts import terminal_table
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    zoo = "\n".join(f"  {name:10} {spec.summary}" for name, spec in AGENTS.items())
+    command = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=f"agents:\n{zoo}\n  single:T   the teacher T alone",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--agents", type=parse_names, required=True, help="names between commas")
+    command.add_argument("--seeds", type=parse_seeds, default=(0, 1, 2), help="count or list")
+    command.add_argument("--out", type=Path, required=True, help="folder; the same one resumes")
+    command.add_argument("--jobs", type=int, help="processes (default: one per core)")
+    command.add_argument("--quiet", action="store_true", help="no progress bars")
+    add_environment_arguments(command)
+    return command
+
+
+def main() -> int:
+    """Run, print the table, say where the report is."""
+    arguments = parser().parse_args()
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {arguments.jobs}")
+    trial = TrialConfig(
+        agent="all",
+        dataset=arguments.dataset,
+        teachers=arguments.teachers,
+        epochs=arguments.epochs,
+        batch=arguments.batch,
+        environment=dict(arguments.settings),
+        reward=arguments.reward,
+    )
+    config = ComparisonConfig(arguments.agents, arguments.seeds, trial)
+    try:
+        results = compare(config, arguments.out, arguments.jobs, arguments.quiet)
+    except KeyboardInterrupt:
+        print(
+            f"\nfinished trials are in {arguments.out / 'results.json'}; the same command resumes"
+        )
+        raise
+    print(terminal_table(results))
+    print(f"\nreport:      {arguments.out / 'report.html'}")
+    print(f"tensorboard: tensorboard --logdir {arguments.out / 'trials'}")
+    return 1 if results["failures"] else 0
+
+
+if __name__ == "__main__":
+    run(main)

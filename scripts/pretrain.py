@@ -1,0 +1,78 @@
+"""Train the teachers of a graph once and keep them in the cache; show how good each one is.
+
+python scripts/pretrain.py --dataset emoji            # in-sample
+python scripts/pretrain.py --dataset emoji --folds 5  # cross-fitted
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tqdm import tqdm
+
+from agents.command_line import parse_names, run
+from graphs import load_graph
+from students.evaluation import evaluate_by_relation, evaluate_ranking
+from teachers.cached_store import open_store
+from teachers.pretraining import PretrainingConfig, load_teachers, ship, teacher_key
+from teachers.registry import teacher_names
+
+
+def main() -> None:
+    """Train or find the teachers, print their filtered MRR, and fill the store."""
+    command = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_argument("--dataset", default="emoji")
+    command.add_argument("--teachers", type=parse_names, help="default: all that the graph has")
+    command.add_argument("--folds", type=int, default=1, help="K ≥ 2 cross-fits (default: 1)")
+    command.add_argument("--rank", type=int, default=64)
+    command.add_argument("--top-k", type=int, default=64, help="entities listed per teacher")
+    command.add_argument("--split", choices=("valid", "test"), default="valid")
+    command.add_argument(
+        "--ship", action="store_true", help="write them to the folder that the package ships"
+    )
+    arguments = command.parse_args()
+    if arguments.folds < 1 or arguments.top_k < 1:
+        raise ValueError("--folds and --top-k must be at least 1")
+    graph = load_graph(arguments.dataset)
+    names = arguments.teachers or tuple(n for n in teacher_names(graph) if n != "uniform")
+    config = PretrainingConfig(rank=arguments.rank)
+    models = load_teachers(graph, names, config, arguments.folds, _say)
+    relations = list(graph.relation_labels)
+    print(f"filtered MRR on {arguments.split}, both directions, mean rank of ties")
+    print(f"{'relation':24}" + "".join(f"{name:>12}" for name in names))
+    tables = [evaluate_by_relation(models[name][0], graph, arguments.split) for name in names]
+    totals = [evaluate_ranking(models[name][0], graph, arguments.split)["mrr"] for name in names]
+    for relation in relations:
+        cells = [table.get(relation, {}).get("mrr") for table in tables]
+        row = "".join(f"{'–':>12}" if cell is None else f"{cell:12.4f}" for cell in cells)
+        print(f"{relation[:24]:24}{row}")
+    print(f"{'all':24}" + "".join(f"{total:12.4f}" for total in totals))
+    for name in names:
+        print(f"{name:24}{teacher_key(graph, name, config, arguments.folds, 0)}")
+    if arguments.ship:
+        for folder in ship(graph, names, config):
+            print(f"shipped {folder.name}")
+    with tqdm(total=2 * len(graph.triples["train"]), unit="query", desc="store") as bar:
+        store = open_store(
+            graph,
+            names,
+            config,
+            arguments.folds,
+            arguments.top_k,
+            progress=lambda done, _: bar.update(done - bar.n),
+        )
+        bar.update(bar.total - bar.n)
+    masses = ", ".join(f"{m:.3f}" for m in store.tail_mass.mean(0))
+    listed = len(store.lists.values) / len(store)
+    print(f"store: {listed:.0f} entities a query; mean tail mass {masses}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    run(main)
