@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
+from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
 from dsom_env.classroom import Classroom
+from dsom_env.lessons import TeachFrozen
+from graphs.csr import IntArray
 
 
 class RecordedStudent(VectorWrapper[Any, Any, Any]):
@@ -67,25 +70,57 @@ class RecordedStudent(VectorWrapper[Any, Any, Any]):
         return self._done_steps >= self.steps
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Step, and close an epoch when its last update was made.
+        """Step, and record what it did."""
+        result = self.env.step(actions)
+        info = result[4]
+        self.record(
+            info["relation"],
+            info["executed_mask"],
+            info["control"],
+            float(result[1].mean()),
+            float(info["student_cross_entropy"].mean()),
+        )
+        return result
+
+    def teach(self, masks: NDArray[np.float32]) -> None:
+        """Step with masks, without the observation that a policy which does not look never needs.
+
+        Args:
+            masks: float32 `[batch, teachers]`.
+        """
+        lessons: TeachFrozen = self.unwrapped.lessons  # type: ignore[attr-defined]
+        outcome = lessons.step(masks, np.ones(self.num_envs, dtype=np.bool_), ends=False)
+        self.record(
+            outcome.queries.relations,
+            outcome.executed,
+            outcome.control,
+            float(outcome.rewards.mean()),
+            float(outcome.cross_entropy.mean()),
+        )
+
+    def record(
+        self,
+        relations: IntArray,
+        executed: NDArray[np.float32],
+        control: NDArray[np.bool_],
+        reward: float,
+        loss: float,
+    ) -> None:
+        """Count one update, and close an epoch when its last update was made.
 
         Raises:
-            RuntimeError: the budget is already spent.
+            RuntimeError: the budget was already spent.
         """
         if self.done:
             raise RuntimeError("the student's budget is spent")
-        result = self.env.step(actions)
-        info = result[4]
-        taught = ~info["control"]
-        np.add.at(self._shares, info["relation"][taught], info["executed_mask"][taught] > 0)
-        np.add.at(self._counts, info["relation"][taught], 1)
-        self._rewards.append(float(result[1].mean()))
-        self._losses.append(float(info["student_cross_entropy"].mean()))
+        np.add.at(self._shares, relations[~control], executed[~control] > 0)
+        np.add.at(self._counts, relations[~control], 1)
+        self._rewards.append(reward)
+        self._losses.append(loss)
         self._done_steps += 1
         epoch = self._done_steps * self.epochs // self.steps
         if epoch > (self._done_steps - 1) * self.epochs // self.steps:
             self._close_epoch(epoch)
-        return result
 
     def _close_epoch(self, epoch: int) -> None:
         valid = self.classroom.evaluate("valid")

@@ -223,9 +223,9 @@ def _run_policy(
             _environment(config, teachers, reward="gate", action_mode="mask"), epochs
         )
         env.reset(seed=config.seed)
-        actions = np.tile(mask.astype(np.int8), (config.batch, 1))
+        masks = np.tile(mask.astype(np.float32), (config.batch, 1))
         while not env.done:
-            env.step(actions)
+            env.teach(masks)
         return env.best_mrr
 
     env: Any = _environment(config, teachers, reward="gate", action_mode="mask")
@@ -237,7 +237,7 @@ def _run_policy(
     told = 0
     while not recorded.done:
         masks = policy.masks(recorded.classroom, lessons.lesson, rng)
-        recorded.step(masks.astype(np.int8))
+        recorded.teach(masks)
         told = _tell(recorded, told, on_epoch)
     return recorded, {"search_epochs": policy.search_epochs}
 

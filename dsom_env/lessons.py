@@ -66,11 +66,9 @@ class TeachFrozen:
 
     Attributes:
         lesson: the queries that wait for a choice.
-        observation: float32 `[batch, columns]`, of the lesson.
     """
 
     lesson: Lesson
-    observation: NDArray[np.float32]
 
     def __init__(self, classroom: Classroom) -> None:
         self.classroom = classroom
@@ -93,7 +91,17 @@ class TeachFrozen:
 
     def _face(self, rows: IntArray) -> None:
         self.lesson = self.classroom.lesson(rows)
-        self.observation = self.classroom.observe(self.lesson)
+        self._observation: NDArray[np.float32] | None = None
+
+    @property
+    def observation(self) -> NDArray[np.float32]:
+        """Observation of the lesson, float32 `[batch, columns]`; computed when first asked for.
+
+        Policies that do not look at it, and are driven through `step` here, do not pay for it.
+        """
+        if self._observation is None:
+            self._observation = self.classroom.observe(self.lesson)
+        return self._observation
 
     def step(self, masks: Weights, acting: NDArray[np.bool_], ends: bool) -> Outcome:
         """Teach the acting rows and give them new queries; the others keep theirs.

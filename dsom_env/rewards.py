@@ -102,12 +102,19 @@ class Gate(Reward):
     most confident teacher (findings.md 3): a baseline for the other rewards.
     """
 
+    def before_update(self, lesson: Lesson, labels: list[SoftLabel]) -> None:
+        """Keep the soft labels."""
+        self._labels = labels
+
     def after_update(
         self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: bool
     ) -> Rewards:
         """See the class."""
-        student, _ = answer_log_probs(lesson)
-        labels = self.classroom.soft_labels(lesson, weights)
+        if report is None:
+            student = answer_log_probs(lesson)[0]
+            labels = self.classroom.soft_labels(lesson, weights)
+        else:
+            student, labels = -report.cross_entropy, self._labels
         gain = torch.zeros_like(student)
         taught = torch.zeros_like(student, dtype=torch.bool)
         for label in labels:

@@ -175,14 +175,20 @@ def list_entities(
     answer_keys = torch.arange(batch, device=device) * width + answers
     near = torch.from_numpy(neighbors[0] * width + neighbors[1]).to(device)
     label_keys = label.rows * width + label.entities
-    keys = torch.unique(torch.cat([label_keys, near, answer_keys]))
+    # One flag per (row, entity) merges and sorts in linear time; the logits are as large anyway.
+    listed = torch.zeros(batch * width, dtype=torch.bool, device=device)
+    for part in (label_keys, near, answer_keys):
+        listed[part] = True
+    keys = listed.nonzero()[:, 0]
+    positions = torch.empty(batch * width, dtype=torch.int64, device=device)
+    positions[keys] = torch.arange(len(keys), device=device)
     rows = torch.div(keys, width, rounding_mode="floor")
     log_probs = label.log_tail[rows]
-    log_probs[torch.searchsorted(keys, label_keys)] = label.log_probs
+    log_probs[positions[label_keys]] = label.log_probs
     neighbor = torch.zeros_like(keys, dtype=torch.bool)
-    neighbor[torch.searchsorted(keys, near)] = True
+    neighbor[positions[near]] = True
     answer = torch.zeros_like(neighbor)
-    answer[torch.searchsorted(keys, answer_keys)] = True
+    answer[positions[answer_keys]] = True
     return Listing(rows, keys - rows * width, log_probs, neighbor | answer, answer)
 
 

@@ -9,7 +9,7 @@ import logging
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ _SEED = 20240229
 _SHARE = 0.1
 _COLUMNS = 128
 _THUMBNAIL_SIZE = 32
-_THUMBNAIL_LEVELS = 32
+_THUMBNAIL_LEVELS = 64
 
 _ATTRIBUTION = f"""\
 # Attribution
@@ -104,8 +104,10 @@ def check_emoji(shipped: Path = SHIPPED, openmoji: Path | None = None) -> list[s
         Names of the files that differ or are on one side only, sorted; empty when all is equal.
 
     Raises:
-        BuildError: as `build_emoji`.
+        BuildError: as `build_emoji`, or there are no built files.
     """
+    if not (shipped / CARD).is_file():
+        raise BuildError(f"{shipped} holds no {CARD}: there is nothing to compare with.")
     with tempfile.TemporaryDirectory() as scratch:
         build_emoji(Path(scratch) / "emoji", openmoji)
         return differing_files(Path(scratch) / "emoji", shipped)
@@ -156,11 +158,11 @@ def _write_graph(folder: Path, openmoji: Path) -> dict[str, Any]:
     _log.info("measuring what names give away")
     leak_check = {
         "spelled_triples": _by_relation(triples[spelled], facts.relations),
-        "spelled_triples_in_valid_and_test": 0,
         "test_baselines": name_baselines(names, embeddings, facts.relations, splits),
     }
     modalities = {
-        "image": _modality(len(pictured), "EfficientNet-Lite0, pooled, 1280 columns", image_share),
+        "image": _modality(len(pictured), "EfficientNet-Lite0, pooled, 1280 columns", image_share)
+        | {"distinct_pictures": len(np.unique(pictures.reshape(len(pictures), -1), axis=0))},
         "text": _modality(len(names), "all-MiniLM-L6-v2 of the name, 384 columns", text_share),
     }
     card = _card(facts, splits, modalities, leak_check)
@@ -215,8 +217,8 @@ def _modality(entities: int, encoder: str, share: float) -> dict[str, object]:
 def _card(
     facts: Facts,
     splits: dict[str, IntArray],
-    modalities: dict[str, object],
-    leak_check: dict[str, object],
+    modalities: Mapping[str, object],
+    leak_check: Mapping[str, object],
 ) -> dict[str, Any]:
     versions = PACKAGES
     return {
@@ -225,8 +227,7 @@ def _card(
         "description": "Emoji with their pictures, groups, keywords and components, and the "
         "countries of the flags.",
         "license": "CC-BY-SA-4.0",
-        "command": f"npm pack openmoji@{OPENMOJI_VERSION} is run by: "
-        "python scripts/prepare.py emoji",
+        "command": "python scripts/prepare.py emoji",
         "sources": [
             _source("openmoji", "npm", OPENMOJI_VERSION, "CC-BY-SA-4.0")
             | {"sha256": OPENMOJI_TARBALL_SHA256},
@@ -264,7 +265,7 @@ def _card(
             "relations and directions: so no mirror and no implied inverse crosses splits. Pairs "
             "are held out in a random order, to valid and test in turn for each relation, unless "
             "an entity or relation would lose its last training triple or valid or test would "
-            f"get more than {_SHARE:.0%} of a relation. Pairs with a spelled triple are train only.",
+            f"get more than {_SHARE:.0%} of a relation. Pairs with a spelled triple stay in train.",
             "symmetric_relations": ["borders"],
             "symmetric_rule": "Both directions are kept, in the same split: with one direction "
             "only, half of a country's true neighbors would count as wrong answers.",

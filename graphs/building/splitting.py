@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from graphs.csr import IntArray
 
-_STOP_WORDS = frozenset("a an and at by for from in is it of on or the to with".split())
+_STOP_WORDS = frozenset(
+    {"a", "an", "and", "at", "by", "for", "from", "in", "is", "it", "of", "on", "or", "the"}
+    | {"to", "with"}
+)
 _ABBREVIATIONS = {"st": "saint"}  # flags abbreviate what countries spell out
 _STEM_LETTERS = 4
 _ENDING_LETTERS = 3
@@ -20,8 +23,8 @@ def name_words(name: str) -> frozenset[str]:
     """Words of a name: lower case, without accents, punctuation and stop words."""
     plain = unicodedata.normalize("NFKD", name.casefold())
     plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
-    # An apostrophe does not end a word ("o'clock"); all else that is no letter or digit does.
-    words = re.findall(r"[^\W_]+", re.sub(r"['’ʻ]", "", plain))
+    # An apostrophe ends a word too: "one o'clock" spells "clock".
+    words = re.findall(r"[^\W_]+", plain)
     return frozenset(_ABBREVIATIONS.get(word, word) for word in words) - _STOP_WORDS
 
 
