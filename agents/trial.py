@@ -127,7 +127,7 @@ def run_trial(
         **extras,
     }
     if writer:
-        writer.close()  # type: ignore[no-untyped-call]
+        writer.close()
     if folder:
         weights = {k: v.contiguous().cpu() for k, v in recorded.best_state["scorer"].items()}
         atomic_write(folder / "student.safetensors", safetensors.torch.save(weights))

@@ -1,0 +1,109 @@
+"""What a table of results says, in words that claim no more than the intervals allow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CONTROLS = ("all", "random", "smooth", "fixed")
+LEARNERS = ("reinforce", "a2c", "ppo", "dqn")
+FOOTNOTE = (
+    "MRR and Hits are filtered, both directions, mean rank of ties. Each student was selected by "
+    "its valid MRR and read test once. [..] are 95 % intervals over seeds (IQM: bootstrap). The "
+    "formulas of DSoM are a reconstruction."
+)
+
+
+def compared(row: dict[str, Any], other: str) -> str:
+    """How an agent did against another, by the paired difference of test MRR.
+
+    Args:
+        row: of `summary`.
+        other: name of the other agent.
+    """
+    agent = row["agent"]
+    difference = row["differences"].get(other)
+    if difference is None:
+        return f"{agent} was not compared with {other}"
+    mean, interval = difference["mean"], difference["interval"]
+    if interval is None:
+        return f"{agent} and {other} differ by {mean:+.3f} on one seed, which shows nothing"
+    low, high = interval
+    shown = f"{mean:+.3f} MRR [{low:+.3f}, {high:+.3f}]"
+    if low > 0:
+        return f"{agent} beats {other} by {shown}"
+    if high < 0:
+        return f"{agent} loses to {other} by {shown}"
+    return f"{agent} is not distinguishable from {other} ({shown})"
+
+
+def beats(row: dict[str, Any], other: str) -> bool:
+    """Whether the paired interval against `other` lies above zero."""
+    difference = row["differences"].get(other)
+    return bool(difference and difference["interval"] and difference["interval"][0] > 0)
+
+
+def overall_verdict(results: dict[str, Any]) -> str:
+    """Whether choosing per triple helped: every learner against the controls that are there."""
+    rows = {row["agent"]: row for row in results["summary"]}
+    learners = [name for name in LEARNERS if name in rows]
+    controls = [name for name in CONTROLS if name in rows]
+    if not rows:
+        return "No trial has finished."
+    partial = "" if results["complete"] else " (partial results)"
+    if not learners:
+        return f"No learning agent was compared; {next(iter(rows))} has the best test MRR{partial}."
+    if not {"all", "random"} <= set(controls):
+        missing = ", ".join(name for name in ("all", "random") if name not in controls)
+        return f"Whether choosing helped cannot be said without {missing}{partial}."
+    if max(row["runs"] for row in rows.values()) < 2:
+        return f"One seed cannot tell any agents apart{partial}."
+    winners = [name for name in learners if all(beats(rows[name], control) for control in controls)]
+    if winners:
+        names = " and ".join(winners)
+        verb = "beats" if len(winners) == 1 else "beat"
+        return f"{names} {verb} every control ({', '.join(controls)}): choosing helped{partial}."
+    words = []
+    for name in learners:
+        short = [control for control in controls if not beats(rows[name], control)]
+        words.append(f"{name} does not beat {', '.join(short)}")
+    return f"Choosing per triple did not help here: {'; '.join(words)}{partial}."
+
+
+def terminal_table(results: dict[str, Any]) -> str:
+    """The table, best first, with a verdict per agent; at most 100 columns wide."""
+    lines = [
+        f"{'agent':16} {'test MRR':>8} {'95 % interval':>17} {'Hits@1':>7} {'Hits@10':>7} "
+        f"{'P(>all)':>8} {'seconds':>8} {'search':>7}"
+    ]
+    for row in results["summary"]:
+        runs = [run for run in results["runs"] if run["agent"] == row["agent"]]
+
+        def mean(*path: str, runs: list[dict[str, Any]] = runs) -> float:
+            values = [run[path[0]][path[1]] if len(path) > 1 else run[path[0]] for run in runs]
+            return float(sum(values) / len(values))
+
+        chance = row["probability_of_improvement"]
+        low, high = row["interval"]
+        search = mean("search_epochs")
+        lines.append(
+            f"{row['agent']:16} {row['iqm']:8.4f} {f'[{low:.4f}, {high:.4f}]':>17} "
+            f"{mean('test', 'hits@1'):7.4f} {mean('test', 'hits@10'):7.4f} "
+            f"{'–' if chance is None else f'{chance:.2f}':>8} {mean('seconds'):8.1f} "
+            f"{f'+{search:.0f} ep' if search else '':>7}"
+        )
+    lines.append("")
+    lines += [compared(row, "all") for row in results["summary"] if row["agent"] != "all"]
+    lines += [
+        f"failed: {failure['agent']} seed {failure['seed']}: {failure['error']}"
+        for failure in results["failures"]
+    ]
+    return "\n".join([*lines, "", results["verdict"], "", *_wrapped(FOOTNOTE)])
+
+
+def _wrapped(text: str, width: int = 98) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        if len(lines[-1]) + len(word) + 1 > width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines
