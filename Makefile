@@ -1,0 +1,52 @@
+# make demo: compare agents on the embedded graph.   make test: lint, types and tests.
+# Each sets up everything first, in .venv, from nothing but Python and pip.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+DATASET ?= emoji
+AGENTS ?= none,smooth,all,random,fixed,relation,oracle,reinforce,a2c,ppo
+SEEDS ?= 3
+EPOCHS ?= 12
+OUT ?= runs/demo
+PACKAGES := agents dsom_env graphs students teachers
+COVERAGE := $(foreach package,$(PACKAGES),--cov=$(package))
+
+.PHONY: demo test lint type bench setup setup-test clean help
+
+help:
+	@grep -E '^# ' Makefile
+
+$(VENV)/setup.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt setuptools wheel torch
+	$(PIP) install -c constraints.txt --no-build-isolation -e .
+	touch $@
+
+$(VENV)/setup-test.stamp: $(VENV)/setup.stamp
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[test]'
+	touch $@
+
+setup: $(VENV)/setup.stamp
+setup-test: $(VENV)/setup-test.stamp
+
+demo: setup
+	$(BIN)/python scripts/compare.py --dataset $(DATASET) --agents $(AGENTS) --seeds $(SEEDS) \
+	  --epochs $(EPOCHS) --out $(OUT)
+
+lint: setup-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: setup-test
+	$(BIN)/mypy
+
+test: lint type
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(COVERAGE) --cov-fail-under=90 -q
+
+bench: setup
+	$(BIN)/python scripts/bench.py --out runs/bench.json
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -1,0 +1,285 @@
+"""Gymnasium's and Stable-Baselines3's contracts, with every warning an error."""
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stable_baselines3.common.env_checker import check_env as check_sb3_env
+
+import dsom_env as _registration  # noqa: F401
+from dsom_env.config import ACTION_MODES, BUILT_IN_REWARDS
+
+SMALL: dict[str, Any] = {
+    "dataset": "planted:entities=160,relations=4,blocks=2,tails_per_head=3",
+    "teacher_rank": 8,
+    "rank": 8,
+    "horizon": 5,
+}
+
+
+def make(**kwargs: Any) -> gym.Env[Any, Any]:
+    return gym.make("DSoM-v0", **(SMALL | kwargs))
+
+
+def make_vec(num_envs: int = 4, **kwargs: Any) -> Any:
+    return gym.make_vec("DSoM-v0", num_envs=num_envs, **(SMALL | kwargs))
+
+
+@pytest.mark.parametrize("action_mode", ACTION_MODES)
+@pytest.mark.parametrize("reward", [*BUILT_IN_REWARDS, None])
+def test_both_checkers(action_mode: str, reward: str | None) -> None:
+    arguments: dict[str, Any] = {"action_mode": action_mode}
+    arguments |= {"reward": reward} if reward else {"cotrain": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(make(**arguments, render_mode="ansi").unwrapped)
+        check_sb3_env(make(**arguments))
+
+
+def test_make_from_another_folder(tmp_path: Path) -> None:
+    program = (
+        "import gymnasium as gym, sys\n"
+        f"env = gym.make('dsom_env:DSoM-v0', dataset={SMALL['dataset']!r})\n"
+        "assert 'torch' not in sys.modules, 'constructing must stay cheap'\n"
+        "print(env.observation_space.shape)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(make().observation_space.shape)
+
+
+def test_spec_makes_the_same_environment() -> None:
+    env = make(horizon=7)
+    again = gym.make(env.spec)
+    assert str(again) == str(env)
+    assert again.unwrapped.config == env.unwrapped.config  # type: ignore[attr-defined]
+
+
+def run(env: Any, actions: np.ndarray, seed: int) -> list[Any]:
+    observation, info = env.reset(seed=seed)
+    trace = [observation, *info.values()]
+    for action in actions:
+        observation, reward, terminated, truncated, info = env.step(action)
+        trace += [observation, reward, terminated, truncated]
+        trace += [v for k, v in info.items() if "final" not in k]
+    return trace
+
+
+def assert_same(first: list[Any], second: list[Any]) -> None:
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def student_of(env: Any) -> dict[str, np.ndarray]:
+    state = env.unwrapped.classroom.trainer.scorer.state_dict()
+    return {name: value.numpy().copy() for name, value in state.items()}
+
+
+@pytest.mark.parametrize("reward", BUILT_IN_REWARDS)
+def test_one_seed_one_run(reward: str) -> None:
+    actions = np.random.default_rng(0).integers(0, 2, (12, 16, 4))
+    traces, students = [], []
+    for seed in (3, 3, 4):
+        env = make_vec(16, reward=reward)
+        traces.append(run(env, actions, seed))
+        students.append(student_of(env))
+    assert_same(traces[0], traces[1])
+    for name, value in students[0].items():
+        np.testing.assert_array_equal(value, students[1][name])
+    assert any((value != students[2][name]).any() for name, value in students[0].items())
+
+
+def test_reset_with_seed_starts_anew_and_without_keeps_the_student() -> None:
+    env = make_vec()
+    actions = np.ones((6, 4, 4), dtype=np.int8)
+    first = run(env, actions, 0)
+    taught = student_of(env)
+    env.reset()
+    assert all((student_of(env)[name] == value).all() for name, value in taught.items())
+    env.reset(options={"reinit_student": True})
+    assert any((student_of(env)[name] != value).any() for name, value in taught.items())
+    assert_same(first, run(env, actions, 0))
+
+
+def test_global_randomness_is_untouched() -> None:
+    import random
+
+    import torch
+
+    before = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())  # noqa: NPY002
+    env = make_vec(reward="heldout")
+    run(env, np.ones((6, 4, 4), dtype=np.int8), 0)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()  # noqa: NPY002
+    assert before[2] == random.getstate()
+
+
+@pytest.mark.parametrize("reward", ["improvement", "heldout"])
+def test_scalar_and_vector_agree(reward: str) -> None:
+    actions = np.random.default_rng(1).integers(0, 2, (5, 4))
+    scalar, vector = make(reward=reward), make_vec(1, reward=reward)
+    one, _ = scalar.reset(seed=9)
+    many, _ = vector.reset(seed=9)
+    np.testing.assert_array_equal(one, many[0])
+    for action in actions:
+        one, reward_one, ended, _, info_one = scalar.step(action)
+        many, reward_many, ended_many, _, info_many = vector.step(action[None])
+        np.testing.assert_array_equal(one, many[0])
+        assert reward_one == reward_many[0]
+        assert ended == ended_many[0]
+        assert info_one["student_cross_entropy"] == info_many["student_cross_entropy"][0]
+    assert ended
+
+
+def test_autoreset_modes_teach_the_same_queries() -> None:
+    taught, weights = {}, {}
+    for mode in ("same_step", "next_step", "disabled"):
+        env = make_vec(3, horizon=4, autoreset_mode=mode)
+        env.reset(seed=0)
+        rows = []
+        actions = iter(np.random.default_rng(0).integers(0, 2, (12, 3, 4)))
+        while len(rows) < 10:
+            _, _, ended, truncated, info = env.step(next(actions))
+            rows.append(np.stack([info["entity"], info["relation"], info["answer"]]))
+            assert not truncated.any()
+            assert ended.all() == (len(rows) % 4 == 0)
+            if ended.any() and mode == "next_step":
+                ignored = env.step(np.ones((3, 4), dtype=np.int8))
+                assert (ignored[1] == 0).all()
+                assert not ignored[2].any()
+                assert not ignored[4]["_entity"].any()
+            elif ended.any() and mode == "disabled":
+                with pytest.raises(ResetNeeded):
+                    env.step(np.ones((3, 4), dtype=np.int8))
+                env.reset(options={"reset_mask": ended})
+            elif ended.any():
+                assert info["_final_obs"].all()
+                assert info["final_obs"][0].shape == env.single_observation_space.shape
+        taught[mode], weights[mode] = np.stack(rows), student_of(env)
+        assert env.metadata["autoreset_mode"] is AutoresetMode[mode.upper()]
+    for mode in ("next_step", "disabled"):
+        np.testing.assert_array_equal(taught["same_step"], taught[mode])
+        for name, value in weights["same_step"].items():
+            np.testing.assert_array_equal(value, weights[mode][name])
+
+
+def test_partial_reset_and_truncation() -> None:
+    env = make_vec(3, autoreset_mode="disabled", max_episode_steps=2)
+    env.reset(seed=0)
+    step = np.zeros((3, 4), dtype=np.int8)
+    env.step(step)
+    _, _, terminated, truncated, _ = env.step(step)
+    assert truncated.all()
+    assert not terminated.any()
+    env.reset(options={"reset_mask": np.array([True, False, True])})
+    with pytest.raises(ResetNeeded):
+        env.step(step)
+    env.reset(options={"reset_mask": np.array([False, True, False])})
+    env.step(step)
+
+
+@pytest.mark.parametrize("reward", BUILT_IN_REWARDS)
+@given(data=st.data())
+@settings(max_examples=8, deadline=None)
+def test_any_masks_keep_observations_inside(reward: str, data: st.DataObject) -> None:
+    env = make_vec(4, reward=reward)
+    env.reset(seed=data.draw(st.integers(0, 99)))
+    mask = st.lists(st.integers(0, 15), min_size=4, max_size=4)
+    for codes in data.draw(st.lists(mask, min_size=1, max_size=12)):
+        actions = (np.array(codes)[:, None] >> np.arange(4)) & 1
+        observation, rewards, _, _, info = env.step(actions)
+        assert np.isfinite(observation).all()
+        assert env.observation_space.contains(observation)
+        assert np.isfinite(rewards).all()
+        assert np.isfinite(info["student_cross_entropy"]).all()
+
+
+def test_observations_are_the_callers_own() -> None:
+    env = make_vec()
+    observation, info = env.reset(seed=0)
+    kept = observation.copy()
+    observation[:] = 7
+    info["entity"][:] = -1
+    after, *_ = env.step(np.ones((4, 4), dtype=np.int8))
+    fresh = make_vec()
+    again, _ = fresh.reset(seed=0)
+    np.testing.assert_array_equal(again, kept)
+    expected, *_ = fresh.step(np.ones((4, 4), dtype=np.int8))
+    np.testing.assert_array_equal(after, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("dataset", "emojy", "dataset.*emoji"),
+        ("teachers", ["structur"], "teachers.*structure"),
+        ("reward", "improvment", "reward.*improvement"),
+        ("action_mode", "masks", "action_mode.*mask"),
+        ("student", "compelx", "student.*complex"),
+        ("horizon", 0, "horizon"),
+        ("horizon", True, "horizon"),
+        ("horizon", 2.5, "horizon"),
+        ("horizont", 3, "horizont.*horizon"),
+        ("teachers", [], "teachers"),
+        ("teachers", ["text", "text"], "teachers"),
+        ("control_fraction", 1.0, "control_fraction"),
+        ("autoreset_mode", "never", "autoreset_mode"),
+        ("render_mode", "human", "render_mode"),
+        ("device", "gpu0", "device"),
+        ("gamma", -1.0, "gamma"),
+        ("alpha", "much", "alpha"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*render_mode.*:UserWarning")  # Gymnasium's own, before ours
+def test_bad_arguments_are_named(name: str, value: object, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        make(**{name: value}).reset()
+    with pytest.raises(ValueError, match=says):
+        make_vec(**{name: value}).reset()
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, True])
+def test_bad_num_envs(count: object) -> None:
+    with pytest.raises(ValueError, match="num_envs"):
+        make_vec(num_envs=count)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("mode", "action"),
+    [("mask", [[2, 0, 0, 0]]), ("mask", [[0.5, 0, 0, 0]]), ("mask", [[1, 0]]), ("discrete", [16])],
+)
+def test_bad_actions(mode: str, action: Any) -> None:
+    env = make_vec(1, action_mode=mode)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="actions must"):
+        env.step(np.array(action))
+
+
+def test_action_modes_mean_the_same() -> None:
+    rewards = []
+    for mode, actions in (
+        ("mask", [[1, 0, 1, 0]]),
+        ("multidiscrete", [[1, 0, 1, 0]]),
+        ("discrete", [5]),
+    ):
+        env = make_vec(1, action_mode=mode)
+        env.reset(seed=0)
+        rewards.append(env.step(np.array(actions))[4]["executed_mask"].tolist())
+    assert rewards[0] == rewards[1] == rewards[2] == [[1, 0, 1, 0]]
+
+
+def test_step_before_reset() -> None:
+    with pytest.raises(ResetNeeded):
+        make_vec().step(np.zeros((4, 4), dtype=np.int8))

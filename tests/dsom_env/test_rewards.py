@@ -1,0 +1,192 @@
+"""Rewards against computations by hand, and the traps that they must not fall into."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import dsom_env as _registration  # noqa: F401
+from dsom_env.config import BUILT_IN_REWARDS, BUILT_IN_STUDENTS
+from dsom_env.rewards import REWARDS
+from students.registry import STUDENTS
+
+SMALL: dict[str, Any] = {
+    "dataset": "planted:entities=160,relations=4,blocks=2,tails_per_head=3",
+    "teacher_rank": 8,
+    "rank": 8,
+    "horizon": 8,
+}
+
+
+def make(num_envs: int, **kwargs: Any) -> Any:
+    return gym.make_vec("DSoM-v0", num_envs=num_envs, **(SMALL | kwargs))
+
+
+def test_built_in_names_are_the_registries() -> None:
+    assert set(BUILT_IN_REWARDS) == set(REWARDS)
+    assert set(BUILT_IN_STUDENTS) == set(STUDENTS)
+
+
+@pytest.mark.parametrize("reward", BUILT_IN_REWARDS)
+def test_choosing_nobody_does_not_top_the_table(reward: str) -> None:
+    """A reward of the form −loss would be maximised by the empty mask."""
+    totals = {}
+    for name in ("none", "all", "random"):
+        env = make(64, reward=reward)
+        env.reset(seed=0)
+        rng = np.random.default_rng(0)
+        totals[name] = 0.0
+        for _ in range(24):
+            masks = {
+                "none": np.zeros((64, 4), dtype=np.int8),
+                "all": np.ones((64, 4), dtype=np.int8),
+                "random": rng.integers(0, 2, (64, 4), dtype=np.int8),
+            }[name]
+            totals[name] += env.step(masks)[1].sum()
+    assert totals["none"] < max(totals["all"], totals["random"])
+
+
+def cross_entropies(scorer: Any, info: dict[str, Any]) -> torch.Tensor:
+    """Plain cross-entropy of the queries in `info` under `scorer`."""
+    ids = [torch.from_numpy(info[name]) for name in ("entity", "relation", "answer")]
+    with torch.no_grad():
+        return F.cross_entropy(scorer(ids[0], ids[1]), ids[2], reduction="none")
+
+
+@pytest.mark.parametrize("only_beneficial", [True, False])
+def test_improvement_with_control_rows(only_beneficial: bool) -> None:
+    env = make(32, reward="improvement", only_beneficial=only_beneficial)
+    _, queries = env.reset(seed=0)
+    scorer = env.unwrapped.classroom.trainer.scorer
+    masks = np.random.default_rng(0).integers(0, 2, (32, 4), dtype=np.int8)
+    before = cross_entropies(scorer, queries)
+    _, rewards, _, _, info = env.step(masks)
+    gain = (before - cross_entropies(scorer, queries)).numpy()
+    assert info["control"].sum() == 2
+    assert not info["executed_mask"][info["control"]].any()
+    np.testing.assert_array_equal(info["executed_mask"][~info["control"]], masks[~info["control"]])
+    taught = info["executed_mask"].any(1)
+    expected = np.where(taught, gain - gain[~taught].mean(), 0.0)
+    expected = np.maximum(expected, 0.0) if only_beneficial else expected
+    np.testing.assert_allclose(rewards, expected, atol=1e-5)
+    np.testing.assert_allclose(info["student_cross_entropy"], before.numpy(), atol=1e-5)
+
+
+def test_improvement_of_one_row_is_against_its_own_fork() -> None:
+    env = make(1, reward="improvement", only_beneficial=False)
+    _, query = env.reset(seed=0)
+    trainer = env.unwrapped.classroom.trainer
+    twin = trainer.fork()
+    ids = env.unwrapped.lessons.lesson.queries
+    twin.update(twin.forward(ids))
+    _, rewards, *_ = env.step(np.ones((1, 4), dtype=np.int8))
+    expected = cross_entropies(twin.scorer, query) - cross_entropies(trainer.scorer, query)
+    np.testing.assert_allclose(rewards, expected.numpy(), atol=1e-5)
+
+
+def test_gate_is_the_gap_to_the_dense_mean() -> None:
+    env = make(16, reward="gate", top_k=None)
+    _, queries = env.reset(seed=0)
+    classroom = env.unwrapped.classroom
+    opinions = classroom.store.opinions(env.unwrapped.lessons.lesson.rows)
+    dense = opinions.log_probs.reshape(16, -1, 4)
+    masks = np.random.default_rng(1).integers(0, 2, (16, 4))
+    answers = torch.from_numpy(queries["answer"])
+    student = -cross_entropies(classroom.trainer.scorer, queries)
+    _, rewards, *_ = env.step(masks)
+    for row, mask in enumerate(masks):
+        expected = 0.0
+        if mask.any():
+            mean = dense[row][:, mask.astype(bool)].mean(1).log_softmax(0)
+            expected = max(float(mean[answers[row]] - student[row]), 0.0)
+        assert rewards[row] == pytest.approx(expected, abs=2e-3)
+
+
+def test_heldout_is_the_slope_of_the_heldout_loss() -> None:
+    """Following only the distillation gradient of one row changes the held-out loss by −η·r."""
+    env = make(4, reward="heldout", only_beneficial=False, temperature=1.0)
+    env.reset(seed=0)
+    for _ in range(5):
+        env.step(np.ones((4, 4), dtype=np.int8))
+    classroom, reward = env.unwrapped.classroom, env.unwrapped.lessons.reward
+    trainer, lesson = classroom.trainer, env.unwrapped.lessons.lesson
+    heldout = classroom.withheld_queries(64)
+    classroom.withheld_queries = lambda count: heldout
+    weights = np.ones((4, 4), dtype=np.float32)
+    labels = classroom.soft_labels(lesson, weights)
+    reward.before_update(lesson, labels)
+    promised = reward.after_update(lesson, weights, None, False)
+
+    def heldout_loss(twin: Any) -> float:
+        forward = twin.forward(heldout)
+        return float(F.cross_entropy(forward.logits.double(), forward.answers))
+
+    for row in range(4):
+        twin = trainer.fork()
+        twin.scorer.double()
+        start = heldout_loss(twin)
+        forward = twin.forward(lesson.queries)
+        _, divergence = twin.losses(forward, labels)
+        parameters = list(twin.scorer.parameters())
+        gradients = torch.autograd.grad(divergence[row], parameters)
+        step = 1e-4
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter -= step * gradient
+        fall = (start - heldout_loss(twin)) / step
+        assert fall == pytest.approx(promised[row], rel=0.05, abs=1e-4)
+
+
+def test_validation_pays_the_change_of_mrr_at_the_end() -> None:
+    env = make(8, reward="validation", horizon=3, only_beneficial=False)
+    env.reset(seed=0)
+    classroom = env.unwrapped.classroom
+    start = classroom.withheld_mrr()
+    masks = np.ones((8, 4), dtype=np.int8)
+    assert not env.step(masks)[1].any()
+    assert not env.step(masks)[1].any()
+    _, rewards, ended, *_ = env.step(masks)
+    assert ended.all()
+    np.testing.assert_allclose(rewards, 100 * (classroom.withheld_mrr() - start))
+
+
+def test_advantage_by_its_formula() -> None:
+    env = make(16, reward="advantage", temperature=1.0, top_k=None)
+    _, queries = env.reset(seed=0)
+    classroom = env.unwrapped.classroom
+    opinions = classroom.store.opinions(env.unwrapped.lessons.lesson.rows)
+    teachers = opinions.log_probs.reshape(16, -1, 4).double()
+    masks = np.random.default_rng(2).integers(0, 2, (16, 4))
+    _, rewards, *_ = env.step(masks)
+    ids = [torch.from_numpy(queries[name]) for name in ("entity", "relation", "answer")]
+    with torch.no_grad():
+        student = classroom.trainer.scorer(ids[0], ids[1]).double().log_softmax(1)
+    divergence = (teachers.exp() * (teachers - student[:, :, None])).sum(1)
+    share = torch.from_numpy(masks / np.maximum(masks.sum(1, keepdims=True), 1))
+    score = student[torch.arange(16), ids[2]] - (share * divergence).sum(1)
+    normal = ((score - score.mean()) / score.std(correction=0)).clamp(0, 1)
+    expected = np.where(masks.any(1), normal.numpy(), 0.0)
+    np.testing.assert_allclose(rewards, expected, atol=5e-3)
+
+
+def test_withheld_triples_are_never_taught() -> None:
+    env = make(32, reward="heldout", reward_fraction=0.2)
+    env.reset(seed=0)
+    classroom = env.unwrapped.classroom
+    half = len(classroom.graph.triples["train"])
+    withheld = {
+        tuple(row)
+        for row in classroom.graph.triples["train"][
+            classroom.withheld_rows[: len(classroom.withheld_rows) // 2]
+        ].tolist()
+    }
+    assert len(withheld) == round(0.2 * half)
+    relations = classroom.graph.num_relations
+    for _ in range(2 * half // 32 + 1):
+        info = env.step(np.ones((32, 4), dtype=np.int8))[4]
+        for e, r, a in zip(info["entity"], info["relation"], info["answer"], strict=True):
+            triple = (e, r, a) if r < relations else (a, r - relations, e)
+            assert triple not in withheld
