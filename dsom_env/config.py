@@ -70,7 +70,7 @@ class DSoMConfig:
     rank: int = 32
     learning_rate: float = 0.1
     regularisation: float = 0.01
-    gamma: float = 1.0
+    gamma: float = 3.0
     alpha: float | Literal["mass"] = "mass"
     beta: float | Literal["mass"] = "mass"
     temperature: float = 2.0

@@ -1,0 +1,197 @@
+"""The store against exact logits, and cross-fitting against who trained on what."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from graphs import MultimodalGraph
+from students.complex import ComplEx
+from teachers.cached_store import open_store, read_store, write_store
+from teachers.pretraining import PretrainingConfig
+from teachers.questioning import build_store, fold_of_queries
+from teachers.store import FEATURES, Opinions, TeacherStore
+from tests.students.test_evaluation import random_graph
+
+FP16 = 5e-3
+
+
+def random_teachers(
+    graph: MultimodalGraph, seed: int, scale: float, count: int = 3
+) -> list[ComplEx]:
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        ComplEx(graph.num_entities, graph.num_relations, 4, generator=generator, init_scale=scale)
+        for _ in range(count)
+    ]
+
+
+def exact(graph: MultimodalGraph, teachers: list[ComplEx]) -> Tensor:
+    """Log-probabilities of all training queries, `[teachers, queries, entities]`."""
+    queries = graph.queries("train")
+    with torch.no_grad():
+        ids = torch.from_numpy(queries.entities), torch.from_numpy(queries.relations)
+        return torch.stack([t(*ids).log_softmax(1) for t in teachers])
+
+
+def store_of(graph: MultimodalGraph, teachers: list[ComplEx], top_k: int | None) -> TeacherStore:
+    named = {f"t{i}": [teacher] for i, teacher in enumerate(teachers)}
+    return build_store(graph, named, top_k, chunk=17)
+
+
+def everything(store: TeacherStore) -> Opinions:
+    return store.opinions(np.arange(len(store)))
+
+
+@given(seed=st.integers(0, 999), scale=st.sampled_from([0.1, 0.7, 1.5]), code=st.integers(1, 7))
+@settings(max_examples=25, deadline=None)
+@pytest.mark.parametrize("combination", ["log_probs", "probs"])
+def test_exact_store_gives_the_dense_mean(
+    combination: str, seed: int, scale: float, code: int
+) -> None:
+    graph = random_graph(seed % 7)
+    teachers = random_teachers(graph, seed, scale)
+    mask = torch.tensor([(code >> k) & 1 for k in range(3)], dtype=torch.float32)
+    dense = exact(graph, teachers)[mask.bool()]
+    expected = dense.mean(0).softmax(1) if combination == "log_probs" else dense.exp().mean(0)
+    opinions = everything(store_of(graph, teachers, None))
+    weights = mask.repeat(len(opinions), 1)
+    (label,) = opinions.soft_labels(weights, combination)  # type: ignore[arg-type]
+    torch.testing.assert_close(label.dense(), expected, rtol=FP16, atol=1e-4)
+
+
+@given(seed=st.integers(0, 999), scale=st.sampled_from([0.1, 0.7, 1.5]), top_k=st.integers(1, 12))
+@settings(max_examples=25, deadline=None)
+def test_tail_mass_bounds_the_difference(seed: int, scale: float, top_k: int) -> None:
+    """Half the L1 distance to the exact distribution is at most the mass that is not listed."""
+    graph = random_graph(seed % 7)
+    teachers = random_teachers(graph, seed, scale)
+    store = store_of(graph, teachers, top_k)
+    opinions, dense = everything(store), exact(graph, teachers).exp()
+    for k in range(3):
+        alone = torch.zeros(len(opinions), 3)
+        alone[:, k] = 1.0
+        (label,) = opinions.soft_labels(alone, "probs")
+        distance = 0.5 * (label.dense() - dense[k]).abs().sum(1)
+        assert (distance <= torch.from_numpy(store.tail_mass[:, k]) + FP16).all()
+    (label,) = opinions.soft_labels(torch.ones(len(opinions), 3), "probs")
+    distance = 0.5 * (label.dense() - dense.mean(0)).abs().sum(1)
+    assert (distance <= torch.from_numpy(store.tail_mass.mean(1)) + FP16).all()
+
+
+@given(seed=st.integers(0, 999), top_k=st.sampled_from([1, 4, None]))
+@settings(max_examples=20, deadline=None)
+@pytest.mark.parametrize("combination", ["log_probs", "probs", "per_teacher"])
+def test_labels_are_distributions(combination: str, seed: int, top_k: int | None) -> None:
+    graph = random_graph(seed % 7)
+    opinions = everything(store_of(graph, random_teachers(graph, seed, 1.0), top_k))
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.randint(0, 2, (len(opinions), 3), generator=generator).float()
+    labels = opinions.soft_labels(weights, combination)  # type: ignore[arg-type]
+    taught = weights.sum(1) > 0
+    assert len(labels) == (3 if combination == "per_teacher" else 1)
+    total = sum(label.weight for label in labels)
+    torch.testing.assert_close(total, taught.float())
+    for label in labels:
+        assert label.log_probs.isfinite().all()
+        mass = label.dense().sum(1)[label.weight > 0]
+        torch.testing.assert_close(mass, torch.ones_like(mass), rtol=FP16, atol=FP16)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_features_by_brute_force(seed: int) -> None:
+    graph = random_graph(seed)
+    teachers = random_teachers(graph, seed, 1.0, 1)
+    store = store_of(graph, teachers, 4)
+    log_probs = exact(graph, teachers)[0].numpy().astype(np.float64)
+    queries = graph.queries("train")
+    train = {tuple(t) for t in graph.triples["train"].tolist()}
+    half = graph.num_relations
+    for row in range(len(queries)):
+        entity, relation, answer = (
+            int(ids[row]) for ids in (queries.entities, queries.relations, queries.answers)
+        )
+        own = log_probs[row, answer]
+
+        def known(e: int, entity: int = entity, relation: int = relation) -> bool:
+            fact = (entity, relation, e) if relation < half else (e, relation - half, entity)
+            return fact in train
+
+        rivals = [log_probs[row, e] for e in range(graph.num_entities) if not known(e)]
+        neighbors = {t for h, _, t in train if h == entity} | {
+            h for h, _, t in train if t == entity
+        }
+        first, second = np.sort(log_probs[row])[::-1][:2]
+        expected = {
+            "log_p_answer": own,
+            "log_rank": np.log(1 + sum(value > own for value in rivals)),
+            "entropy": -(np.exp(log_probs[row]) * log_probs[row]).sum(),
+            "max_log_p": first,
+            "margin": first - second,
+            "neighbor_mass": np.exp(log_probs[row, list(neighbors)]).sum(),
+        }
+        for name, value in expected.items():
+            assert store.features[row, 0, FEATURES.index(name)] == pytest.approx(value, abs=1e-4)
+
+
+def test_every_query_is_answered_by_a_stranger() -> None:
+    graph = random_graph(0)
+    teachers = random_teachers(graph, 0, 1.0, 3)
+    store = build_store(graph, {"t": teachers}, None, chunk=7)
+    fold = fold_of_queries(graph, 3)
+    half = len(fold) // 2
+    np.testing.assert_array_equal(fold[:half], fold[half:])
+    assert np.bincount(fold[:half]).max() - np.bincount(fold[:half]).min() <= 1
+    dense = exact(graph, teachers)
+    label = everything(store).soft_labels(torch.ones(len(store), 1))[0].dense()
+    for row in range(len(store)):
+        torch.testing.assert_close(label[row], dense[fold[row], row].exp(), rtol=FP16, atol=1e-4)
+
+
+def test_select_takes_columns() -> None:
+    graph = random_graph(0)
+    store = store_of(graph, random_teachers(graph, 0, 1.0), 4)
+    picked = store.select(("t2", "t0"))
+    np.testing.assert_array_equal(picked.log_probs, store.log_probs[:, [2, 0]])
+    np.testing.assert_array_equal(picked.features, store.features[:, [2, 0]])
+    np.testing.assert_array_equal(picked.log_tail, store.log_tail[:, [2, 0]])
+
+
+def test_round_trip_and_damage(tmp_path: Path) -> None:
+    graph = random_graph(0)
+    store = store_of(graph, random_teachers(graph, 0, 1.0), 4)
+    write_store(store, tmp_path / "s", "key")
+    again = read_store(tmp_path / "s", "key")
+    for one, other in (
+        (store.lists.values, again.lists.values),
+        (store.lists.offsets, again.lists.offsets),
+        (store.log_probs, again.log_probs),
+        (store.log_tail, again.log_tail),
+        (store.features, again.features),
+    ):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="configuration"):
+        read_store(tmp_path / "s", "other")
+    path = tmp_path / "s" / "log_tail.npy"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(ValueError, match="log_tail"):
+        read_store(tmp_path / "s", "key")
+
+
+def test_open_store_is_computed_once_and_equals_a_fresh_one(small_graph: MultimodalGraph) -> None:
+    config = PretrainingConfig(rank=4, max_epochs=2)
+    said: list[str] = []
+    first = open_store(small_graph, ("structure", "text"), config, report=said.append)
+    assert said
+    said.clear()
+    again = open_store(small_graph, ("structure", "text"), config, report=said.append)
+    assert again is first
+    other_k = open_store(small_graph, ("structure", "text"), config, top_k=8, report=said.append)
+    assert not said
+    assert len(other_k.lists.values) < len(first.lists.values)
