@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
 from dsom_env.classroom import Classroom
+from dsom_env.cotraining import AnyVectorWrapper
 from dsom_env.lessons import TeachFrozen
 from graphs.csr import IntArray
 
 
-class RecordedStudent(VectorWrapper[Any, Any, Any]):
+class RecordedStudent(AnyVectorWrapper):
     """Counts epochs, evaluates the student after each, and keeps its best state on valid.
 
     Whoever drives the environment, a plain loop or Stable-Baselines3, the student's epochs, its

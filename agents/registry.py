@@ -46,6 +46,18 @@ def _sb3(algorithm: type[Any]) -> Callable[..., Any]:
     return make
 
 
+def _ppo(
+    env: Any, horizon: int, policy_kwargs: dict[str, Any], minibatches: int, **kwargs: Any
+) -> Any:
+    # Given as a number of parts, minibatches divide the rollout whatever the batch of the student.
+    size = kwargs["n_steps"] * env.num_envs
+    if size % minibatches:
+        raise ValueError(f"minibatches: {minibatches} do not divide a rollout of {size}")
+    return PPO(
+        "MlpPolicy", env, policy_kwargs=policy_kwargs, batch_size=size // minibatches, **kwargs
+    )
+
+
 def _reinforce(env: Any, horizon: int, policy_kwargs: dict[str, Any], **kwargs: Any) -> Any:
     return Reinforce(env, horizon=horizon, policy_kwargs=policy_kwargs, **kwargs)
 
@@ -72,7 +84,7 @@ AGENTS: dict[str, AgentSpec] = {
     "oracle": AgentSpec("greedy, sees the answer", policy=GreedyOracle),
     "reinforce": AgentSpec("Monte-Carlo policy gradient", learner=_reinforce),
     "a2c": AgentSpec("advantage actor-critic", learner=_sb3(A2C)),
-    "ppo": AgentSpec("proximal policy optimisation", learner=_sb3(PPO)),
+    "ppo": AgentSpec("proximal policy optimisation", learner=_ppo),
     "dqn": AgentSpec("deep Q-network over all subsets", learner=_sb3(DQN)),
 }
 

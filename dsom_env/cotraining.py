@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 from gymnasium.utils import RecordConstructorArgs
@@ -10,6 +10,12 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 from dsom_env.env import DSoMEnv
 from dsom_env.vector_env import DSoMVectorEnv
+
+if TYPE_CHECKING:
+    AnyVectorWrapper = VectorWrapper[Any, Any, Any]
+else:
+    # Takes type arguments from Gymnasium 1.4 on only.
+    AnyVectorWrapper = VectorWrapper
 
 
 def _switch_on(env: DSoMVectorEnv) -> None:
@@ -38,7 +44,7 @@ class CoTrainStudent(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         _switch_on(env.unwrapped.vector)
 
 
-class CoTrainStudentVector(VectorWrapper[Any, Any, Any]):
+class CoTrainStudentVector(AnyVectorWrapper):
     """`CoTrainStudent` for the vector environment: one student update from the whole batch.
 
     Args:

@@ -224,7 +224,7 @@ def ndkd(
         rows = listing.rows[where]
         teacher_part = listing.log_probs[where] - log_teacher[rows]
         gaps = teacher_part.exp() * (teacher_part - student[where] + log_student[rows])
-        return torch.zeros_like(log_teacher).index_add(0, rows, gaps)
+        return gaps.new_zeros(batch).index_add(0, rows, gaps)
 
     near = listing.neighbor & ~listing.answer if config.partition == "three_way" else None
     parts = [listing.neighbor] if near is None else [listing.answer, near]

@@ -1,0 +1,244 @@
+"""Trials and comparisons: fair, repeatable, resumable."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from agents.comparison import ComparisonConfig, compare, trial_folder
+from agents.hyperparameters import load_hyperparameters, parse_hyperparameters
+from agents.registry import AGENTS
+from agents.report import render_report
+from agents.trial import TrialConfig, finished_trial, load_trained_student, run_trial
+from graphs import load_graph, save_graph
+from students.evaluation import evaluate_ranking
+from tests.agents.conftest import SMALL
+
+
+def without_time(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in result.items() if key != "seconds"}
+
+
+@pytest.mark.parametrize("agent", [*AGENTS, "single:text"])
+def test_every_agent_is_repeatable_and_spends_the_same_budget(
+    agent: str, small_trial: dict[str, Any]
+) -> None:
+    config = TrialConfig(agent, seed=1, **small_trial)
+    state = torch.get_rng_state() if agent in ("none", "all", "random") else None
+    first, second = run_trial(config), run_trial(config)
+    if state is not None:
+        assert torch.equal(state, torch.get_rng_state())
+    assert without_time(first) == without_time(second)
+    graph = load_graph(SMALL)
+    assert first["student_steps"] == round(2 * 2 * len(graph.triples["train"]) / 64)
+    assert first["curves"]["epoch"] == [1, 2]
+    assert first["valid"]["mrr"] == max(first["curves"]["valid_mrr"])
+    assert first["curves"]["valid_mrr"][first["best_epoch"] - 1] == first["valid"]["mrr"]
+    assert all(0 <= share <= 1 for share in first["mean_mask"].values())
+
+
+def test_agents_of_a_seed_see_the_same_student_and_queries(
+    small_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dsom_env.classroom import Classroom
+
+    seen: dict[str, list[Any]] = {}
+    original = Classroom.teach
+
+    def spy(self: Classroom, lesson: Any, labels: Any) -> Any:
+        trace = seen.setdefault(current, [])
+        if not trace:
+            trace.append([p.detach().clone() for p in self.trainer.scorer.parameters()])
+        trace.append(lesson.rows.copy())
+        return original(self, lesson, labels)
+
+    monkeypatch.setattr(Classroom, "teach", spy)
+    for current in ("none", "smooth", "random", "oracle", "ppo", "reinforce", "dqn"):
+        run_trial(TrialConfig(current, seed=5, **small_trial))
+    reference = seen.pop("none")
+    for agent, trace in seen.items():
+        for one, other in zip(reference[0], trace[0], strict=True):
+            assert torch.equal(one, other), agent
+        np.testing.assert_array_equal(np.stack(reference[1:]), np.stack(trace[1:]), agent)
+
+
+def test_none_is_plain_training(small_trial: dict[str, Any]) -> None:
+    """`all` with γ = 0 and `none` are the same student."""
+    none = run_trial(TrialConfig("none", **small_trial))
+    weightless = dict(small_trial, environment=small_trial["environment"] | {"gamma": 0.0})
+    everyone = run_trial(TrialConfig("all", **weightless))
+    assert none["test"]["mrr"] == pytest.approx(everyone["test"]["mrr"], abs=1e-6)
+    assert none["test"]["mrr"] != run_trial(TrialConfig("all", **small_trial))["test"]["mrr"]
+
+
+def test_test_split_is_read_after_training_only(
+    small_trial: dict[str, Any], tmp_path: Path
+) -> None:
+    graph = load_graph(SMALL)
+    results = []
+    for name, rows in (("whole", slice(None)), ("part", slice(0, 5))):
+        triples = {**graph.triples, "test": graph.triples["test"][rows].copy()}
+        save_graph(replace(graph, triples=triples), tmp_path / name)
+        config = dict(small_trial, dataset=str(tmp_path / name))
+        results.append(run_trial(TrialConfig("relation", **config)))
+    assert results[0]["curves"] == results[1]["curves"]
+    assert results[0]["valid"] == results[1]["valid"]
+    assert results[0]["test"] != results[1]["test"]
+
+
+def test_files_of_a_trial(small_trial: dict[str, Any], tmp_path: Path) -> None:
+    config = TrialConfig("reinforce", seed=2, **small_trial)
+    result = run_trial(config, tmp_path)
+    assert finished_trial(tmp_path, config) == json.loads(json.dumps(result))
+    with pytest.raises(ValueError, match="another configuration"):
+        finished_trial(tmp_path, replace(config, epochs=3))
+    student, graph = load_trained_student(tmp_path)
+    with torch.no_grad():
+        assert evaluate_ranking(student, graph)["mrr"] == pytest.approx(result["test"]["mrr"])
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    curve = [event.value for event in events.Scalars("student/valid_mrr")]
+    np.testing.assert_allclose(curve, result["curves"]["valid_mrr"], rtol=1e-6)
+    documented = Path(__file__).parents[2].joinpath("docs/metrics.md").read_text("utf-8")
+    for tag in events.Tags()["scalars"]:
+        family = tag.split("/")[0]
+        assert (
+            f"`{tag}`" in documented
+            or (family == "share" and "`share/" in documented)
+            or (tag.startswith("agent/share/") and "`agent/share/" in documented)
+        ), tag
+    (tmp_path / "student.safetensors").write_bytes(b"not weights")
+    with pytest.raises(ValueError, match="student"):
+        load_trained_student(tmp_path)
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(ValueError, match="finished trial"):
+        finished_trial(tmp_path, config)
+    with pytest.raises(FileNotFoundError, match="no finished trial"):
+        load_trained_student(tmp_path / "nowhere")
+
+
+Comparison = tuple[Path, ComparisonConfig, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    out = tmp_path_factory.mktemp("comparison")
+    environment = {"rank": 8, "teacher_rank": 8}
+    trial = TrialConfig("all", dataset=SMALL, epochs=2, batch=64, environment=environment)
+    config = ComparisonConfig(("none", "all", "random", "ppo"), (100, 101), trial)
+    return out, config, compare(config, out, jobs=2, quiet=True)
+
+
+def test_comparison_writes_what_it_promises(
+    comparison: Comparison,
+) -> None:
+    out, config, results = comparison
+    written = json.loads((out / "results.json").read_text("utf-8"))
+    assert written == json.loads(json.dumps(results))
+    assert written["complete"]
+    assert [(run["agent"], run["seed"]) for run in written["runs"]] == [
+        (agent, seed) for agent in config.agents for seed in config.seeds
+    ]
+    for run in written["runs"]:
+        for split in ("valid", "test"):
+            assert {"mrr", "hits@1", "hits@3", "hits@10"} <= run[split].keys()
+        assert set(run["mean_mask"]) == {"structure", "image", "text", "fused"}
+    values = [row["iqm"] for row in written["summary"]]
+    assert values == sorted(values, reverse=True)
+    alone = run_trial(config.trials()[0])
+    assert without_time(alone) == without_time(written["runs"][0])
+
+
+def test_same_command_resumes(comparison: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, config, results = comparison
+    lost = trial_folder(out, config.trials()[2]) / "result.json"
+    lost.unlink()
+    kept = trial_folder(out, config.trials()[1]) / "result.json"
+    touched = kept.stat().st_mtime_ns
+    again = compare(config, out, jobs=1, quiet=True)
+    assert kept.stat().st_mtime_ns == touched
+    assert [without_time(run) for run in again["runs"]] == [
+        without_time(run) for run in results["runs"]
+    ]
+    events = list((lost.parent / "tensorboard").glob("events.*"))
+    assert len(events) == 1, "an interrupted trial's curves are not drawn twice"
+    other = replace(config, trial=replace(config.trial, epochs=3))
+    with pytest.raises(ValueError, match="another configuration"):
+        compare(other, out, quiet=True)
+
+
+def test_report_needs_nothing_and_escapes_everything(
+    comparison: Comparison,
+) -> None:
+    results = json.loads(json.dumps(comparison[2]))
+    page = render_report(results)
+    assert "src=" not in page
+    assert "href=" not in page
+    assert results["verdict"].split(":")[0] in page
+    for row in results["summary"]:
+        assert f"{row['iqm']:.4f}" in page
+    results["graph"]["name"] = "<script>alert(1)</script>"
+    results["provenance"]["command"] = "<img>"
+    results["complete"], results["runs"], results["summary"] = False, [], []
+    results["failures"] = [{"agent": "<b>", "seed": 0, "error": "<i>"}]
+    partial = render_report(results)
+    assert "alert(1)</script>" not in partial
+    for tag in ("<img>", "<b>", "<i>"):
+        assert tag not in partial
+    assert "Partial results" in partial
+
+
+def test_failures_are_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
+    environment = {"rank": 8, "teacher_rank": 8, "learning_rate": 1e30}
+    trial = TrialConfig("all", dataset=SMALL, epochs=1, batch=64, environment=environment)
+    results = compare(ComparisonConfig(("none", "all"), (0,), trial), tmp_path, 1, quiet=True)
+    assert not results["complete"]
+    assert {failure["agent"] for failure in results["failures"]} == {"none", "all"}
+    assert "DivergedError" in results["failures"][0]["error"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"agent": "pppo"}, "agents.*ppo"),
+        ({"dataset": "emojis"}, "dataset"),
+        ({"environment": {"gama": 1}}, "gama.*gamma"),
+        ({"reward": "gates"}, "reward.*gate"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(
+    changes: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    config = ComparisonConfig(
+        (changes.get("agent", "all"),), (0,), replace(TrialConfig("all"), **changes)
+    )
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match=says):
+        compare(config, out, quiet=True)
+    assert not out.exists()
+
+
+def test_trial_config_refuses() -> None:
+    for field, value in (("epochs", 0), ("batch", 0), ("seed", -1)):
+        with pytest.raises(ValueError, match=field):
+            TrialConfig("all", **{field: value})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="seeds"):
+        ComparisonConfig(("all",), (1, 1))
+
+
+def test_hyperparameters_merge_by_dataset() -> None:
+    text = "default:\n  algorithm: {gamma: 0.0, ent_coef: 1}\nx:\n  algorithm: {gamma: 0.9}\n"
+    assert parse_hyperparameters(text, "a.yml", "x")["algorithm"] == {"gamma": 0.9, "ent_coef": 1}
+    assert parse_hyperparameters(text, "a.yml", "y")["algorithm"]["gamma"] == 0.0
+    with pytest.raises(ValueError, match="algorithm"):
+        parse_hyperparameters("default:\n  algorithmm: {}\n", "a.yml", "x")
+    with pytest.raises(ValueError, match="default"):
+        parse_hyperparameters("[]", "a.yml", "x")
+    for agent, spec in AGENTS.items():
+        if spec.learner:
+            assert load_hyperparameters(agent, "emoji")["algorithm"]
