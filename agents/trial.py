@@ -279,17 +279,17 @@ def _run_learner(
     changes |= {k: v for k, v in config.environment.items() if k not in ("action_mode", "horizon")}
     recorded = RecordedStudent(_environment(config, teachers, **changes), config.epochs, writer)
     env = SB3VecEnv(recorded)
-    env.seed(config.seed)
     model = spec.learner(
         env,
         horizon=changes.get("horizon", 64),
         policy_kwargs=dict(parameters["policy"]),
-        seed=None,
+        # Given to the constructor, so that it also decides the policy's initial weights.
+        seed=derived_seed(config.seed, "agent"),
         device="cpu",
         **parameters["algorithm"],
     )
-    model.set_random_seed(derived_seed(config.seed, "agent"))
-    # Stable-Baselines3 seeds its environment with its own seed; the student has the trial's.
+    # Stable-Baselines3 has just seeded the environment with its own seed; the student has the
+    # trial's.
     env.seed(config.seed)
     if folder:
         model.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))

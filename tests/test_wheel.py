@@ -96,7 +96,7 @@ def test_read_only_home_works_in_memory(tmp_path: Path) -> None:
     blocked.write_text("a file, so that no folder can be made below it")
     program = (
         "import gymnasium as gym, dsom_env\n"
-        "env = gym.make('DSoM-v0', dataset='planted:entities=80,relations=2,blocks=2',"
+        "env = gym.make('DSoM-v0', dataset='planted:entities=160,relations=2,blocks=2',"
         " teacher_rank=4)\n"
         "env.reset(seed=0); env.step(env.action_space.sample())"
     )

@@ -29,10 +29,9 @@ def test_every_agent_is_repeatable_and_spends_the_same_budget(
     agent: str, small_trial: dict[str, Any]
 ) -> None:
     config = TrialConfig(agent, seed=1, **small_trial)
-    state = torch.get_rng_state() if agent in ("none", "all", "random") else None
-    first, second = run_trial(config), run_trial(config)
-    if state is not None:
-        assert torch.equal(state, torch.get_rng_state())
+    first = run_trial(config)
+    torch.rand(3)  # what ran before must not matter
+    second = run_trial(config)
     assert without_time(first) == without_time(second)
     graph = load_graph(SMALL)
     assert first["student_steps"] == round(2 * 2 * len(graph.triples["train"]) / 64)
