@@ -10,6 +10,7 @@ import queue
 import shlex
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -207,11 +208,20 @@ _progress: Any = None
 
 
 def _start_worker(progress: Any) -> None:
-    """One thread per process; Ctrl-C is the parent's business."""
+    """One thread per process; Ctrl-C is the parent's business, and its death is ours."""
     global _progress
     _progress = progress
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Without this a killed comparison would leave its workers training for nobody."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run_in_worker(trial: TrialConfig, folder: Path) -> dict[str, Any] | str:

@@ -1,0 +1,100 @@
+"""A learner finds the known right masks on a planted graph; with shuffled rewards it does not."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import VectorWrapper
+from stable_baselines3 import A2C, PPO
+
+import dsom_env as _registration  # noqa: F401
+from agents.reinforce import Reinforce
+from dsom_env.sb3 import SB3VecEnv
+from graphs import load_graph
+from tests.agents.conftest import SMALL
+
+TEACHERS = ["image", "text"]
+
+
+class ShuffledRewards(VectorWrapper[Any, Any, Any]):
+    """Pays each row what another one earned: nothing is left to learn."""
+
+    def __init__(self, env: Any) -> None:
+        super().__init__(env)
+        self.rng = np.random.default_rng(0)
+
+    def step(self, actions: Any) -> Any:
+        observation, rewards, *rest = self.env.step(actions)
+        return observation, self.rng.permutation(rewards), *rest
+
+
+def make() -> Any:
+    """A frozen student, cross-fitted modality teachers; `gate` prices each mask at once."""
+    return gym.make_vec(
+        "DSoM-v0",
+        num_envs=64,
+        dataset=SMALL,
+        teachers=TEACHERS,
+        cotrain=False,
+        folds=3,
+        teacher_rank=8,
+        rank=8,
+        horizon=4,
+    )
+
+
+def learn(algorithm: str, shuffled: bool) -> Any:
+    env = SB3VecEnv(ShuffledRewards(make()) if shuffled else make())
+    common: dict[str, Any] = {"gamma": 0.0, "seed": 0, "device": "cpu", "learning_rate": 3e-3}
+    if algorithm == "ppo":
+        model: Any = PPO("MlpPolicy", env, n_steps=4, batch_size=64, n_epochs=4, **common)
+    elif algorithm == "a2c":
+        model = A2C("MlpPolicy", env, n_steps=4, normalize_advantage=True, **common)
+    else:
+        model = Reinforce(env, horizon=4, normalize_advantage=True, **common)
+    env.seed(0)
+    return model.learn(64 * 4 * 60)
+
+
+def measure(model: Any) -> tuple[float, float]:
+    """Share of the head-room over random masks, and of choices of the one right modality."""
+    env = make()
+    observation, info = env.reset(seed=1)
+    graph = load_graph(SMALL)
+    assert graph.planted_mask is not None
+    earned, by_chance, best, right = [], [], [], []
+    masks = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], dtype=np.float32)
+    for _ in range(12):
+        with torch.no_grad():
+            actions = model.predict(observation, deterministic=True)[0]
+        base = env.unwrapped
+        priced = np.stack(
+            [
+                base.lessons.reward.after_update(
+                    base.lessons.lesson, np.tile(mask, (64, 1)), None, False
+                )
+                for mask in masks
+            ]
+        )
+        by_chance.append(priced.mean(0))
+        best.append(priced.max(0))
+        truth = graph.planted_mask[info["relation"]]
+        helpful = priced.max(0) > 0
+        preferred = priced[[1, 2]].argmax(0)
+        right.append(truth[np.arange(64), preferred][helpful])
+        observation, rewards, _, _, info = env.step(actions)
+        earned.append(rewards)
+        _, info = observation, {"relation": base.lessons.lesson.queries.relations}
+    mean = [np.concatenate(part).mean() for part in (earned, by_chance, best)]
+    return float((mean[0] - mean[1]) / (mean[2] - mean[1])), float(np.concatenate(right).mean())
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "a2c", "reinforce"])
+def test_real_rewards_teach_and_shuffled_ones_do_not(algorithm: str) -> None:
+    real, right = measure(learn(algorithm, shuffled=False))
+    shuffled, _ = measure(learn(algorithm, shuffled=True))
+    assert right > 0.7, "cross-fitted, the competent modality answers better"
+    assert real > 0.6
+    assert shuffled < real - 0.3

@@ -1,0 +1,94 @@
+"""The programs, as a newcomer runs them: results, and one sentence for bad input."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.agents.conftest import SMALL
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = ["--set", "rank=8", "--set", "teacher_rank=8", "--batch", "64", "--epochs", "2"]
+
+
+def program(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ, cwd=ROOT)
+
+
+def test_train_evaluate_and_again(tmp_path: Path) -> None:
+    out = tmp_path / "a2c"
+    arguments = ("--agent", "a2c", "--dataset", SMALL, "--out", out, *SETTINGS)
+    first = program("train.py", *arguments)
+    assert first.returncode == 0, first.stderr
+    result = json.loads((out / "result.json").read_text("utf-8"))["result"]
+    assert f"{result['test']['mrr']:.4f}" in first.stdout
+    again = program("train.py", *arguments)
+    assert again.stdout == first.stdout
+    assert "epoch/s" not in again.stderr
+    evaluated = program("evaluate.py", out, "--split", "test", "--by-relation")
+    metrics = json.loads(evaluated.stdout)
+    assert metrics["mrr"] == pytest.approx(result["test"]["mrr"])
+    assert sum(part["count"] for part in metrics["relations"].values()) == metrics["count"]
+
+
+def test_compare_and_report(tmp_path: Path) -> None:
+    out = tmp_path / "c"
+    arguments = ("--dataset", SMALL, "--agents", "none,all,random", "--seeds", "100,101")
+    done = program("compare.py", *arguments, "--out", out, *SETTINGS, "--quiet")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((out / "results.json").read_text("utf-8"))
+    assert [run["seed"] for run in results["runs"]] == [100, 101] * 3
+    assert results["summary"][0]["agent"] == done.stdout.splitlines()[1].split()[0]
+    page = (out / "report.html").read_text("utf-8")
+    again = program("report.py", out, "--out", tmp_path / "page.html")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "page.html").read_text("utf-8") == page
+
+
+def test_pretrain_shows_every_teacher() -> None:
+    done = program("pretrain.py", "--dataset", SMALL, "--rank", 8, "--top-k", 16)
+    assert done.returncode == 0, done.stderr
+    header, *rows = done.stdout.splitlines()[1:]
+    assert header.split()[1:] == ["structure", "fused", "image", "text"]
+    assert next(row for row in rows if row.startswith("all")).count("0.") == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "says"),
+    [
+        ("train.py", ["--agent", "ppoo", "--dataset", SMALL], "ppo"),
+        ("train.py", ["--agent", "ppo", "--dataset", "emoij"], "emoji"),
+        ("train.py", ["--agent", "ppo", "--epochs", "0"], "epochs"),
+        ("train.py", ["--agent", "ppo", "--set", "gama=2"], "gamma"),
+        ("train.py", ["--agent", "ppo", "--set", "gama"], "NAME=VALUE"),
+        ("compare.py", ["--agents", "all,all"], "agents"),
+        ("compare.py", ["--agents", "all", "--seeds", "x"], "count"),
+        ("compare.py", ["--agents", "all", "--seeds", "0"], "count"),
+        ("compare.py", ["--agents", "all", "--jobs", "0"], "--jobs"),
+        ("compare.py", ["--agents", "all", "--teachers", "structur"], "structure"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(
+    name: str, arguments: list[str], says: str, tmp_path: Path
+) -> None:
+    done = program(name, *arguments, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert "error:" in last
+    assert says in last
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluate_and_report_refuse_other_folders(tmp_path: Path) -> None:
+    for name in ("evaluate.py", "report.py"):
+        done = program(name, tmp_path)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+    (tmp_path / "results.json").write_text('{"runs": []}')
+    assert program("report.py", tmp_path).returncode == 2
+    assert not (tmp_path / "report.html").exists()
