@@ -31,12 +31,15 @@ class AgentSpec:
         learner: makes a Stable-Baselines3 algorithm from (env, horizon, policy arguments,
             algorithm arguments); None for a policy that does not learn.
         teachers: replaces the teachers of the comparison; None for all of them.
+        hyperparameters: the learner's YAML, as text; None for the file named after the agent in
+            `agents/hyperparameters`.
     """
 
     summary: str
     policy: Callable[[], MaskPolicy] | None = None
     learner: Callable[..., Any] | None = None
     teachers: tuple[str, ...] | None = None
+    hyperparameters: str | None = None
 
 
 def _sb3(algorithm: type[Any]) -> Callable[..., Any]:

@@ -20,7 +20,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 
 import dsom_env as _registration  # noqa: F401 - registers DSoM-v0
-from agents.hyperparameters import load_hyperparameters
+from agents.hyperparameters import load_hyperparameters, parse_hyperparameters
 from agents.recording import RecordedStudent, open_writer
 from agents.registry import AgentSpec, agent_spec
 from dsom_env.classroom import derived_seed
@@ -272,7 +272,12 @@ def _run_learner(
 ) -> tuple[RecordedStudent, dict[str, Any]]:
     """Stable-Baselines3 drives; the student learns from what it explores."""
     assert spec.learner is not None  # noqa: S101 - the caller dispatched on it
-    parameters = load_hyperparameters(config.agent, load_graph(config.dataset).name)
+    dataset = load_graph(config.dataset).name
+    parameters = (
+        load_hyperparameters(config.agent, dataset)
+        if spec.hyperparameters is None
+        else parse_hyperparameters(spec.hyperparameters, f"agent {config.agent}", dataset)
+    )
     changes = dict(parameters["environment"])
     if config.reward:
         changes["reward"] = config.reward

@@ -4,6 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,3 +95,47 @@ def test_evaluate_and_report_refuse_other_folders(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('{"runs": []}')
     assert program("report.py", tmp_path).returncode == 2
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
+def test_killed_comparison_leaves_no_workers_and_resumes(tmp_path: Path) -> None:
+    out = tmp_path / "c"
+    arguments = ["--dataset", SMALL, "--agents", "none,all", "--seeds", "2", "--out", str(out)]
+    command = [sys.executable, str(ROOT / "scripts" / "compare.py"), *arguments, *SETTINGS]
+    marker = f"DSOM_TEST_RUN={tmp_path}"
+    environment = os.environ | {"DSOM_TEST_RUN": str(tmp_path)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+
+    def alive() -> list[int]:
+        found = []
+        for folder in Path("/proc").iterdir():
+            try:
+                if folder.name.isdigit() and marker in (folder / "environ").read_text():
+                    found.append(int(folder.name))
+            except (OSError, UnicodeDecodeError):
+                continue
+        return found
+
+    wait_for(lambda: any(out.rglob("result.json")))
+    process.kill()
+    process.wait()
+    wait_for(lambda: not alive())
+    done = program("compare.py", *arguments, *SETTINGS, "--quiet")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((out / "results.json").read_text("utf-8"))
+    assert results["complete"]
+    fresh = program("compare.py", *arguments[:-1], tmp_path / "fresh", *SETTINGS, "--quiet")
+    assert fresh.returncode == 0, fresh.stderr
+    again = json.loads((tmp_path / "fresh" / "results.json").read_text("utf-8"))
+    for one, other in zip(results["runs"], again["runs"], strict=True):
+        one.pop("seconds")
+        other.pop("seconds")
+        assert one == other
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
+    """Poll until a condition about another process holds."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "waited too long"
+        threading.Event().wait(0.1)
