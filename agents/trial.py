@@ -17,7 +17,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import Logger, configure
 
 import dsom_env as _registration  # noqa: F401 - registers DSoM-v0
 from agents.hyperparameters import load_hyperparameters, parse_hyperparameters
@@ -296,8 +296,9 @@ def _run_learner(
     # Stable-Baselines3 has just seeded the environment with its own seed; the student has the
     # trial's.
     env.seed(config.seed)
-    if folder:
-        model.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
+    # Without a folder Stable-Baselines3 would make one of its own in the temporary folder.
+    quiet = Logger(None, [])
+    model.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]) if folder else quiet)
     callback = _StopWhenSpent(recorded, on_epoch)
     budget = int(1e15)
     model.learn(budget, callback=callback, log_interval=8)

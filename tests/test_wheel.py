@@ -1,6 +1,7 @@
 """The wheel, installed in a clean environment, works from another folder without a network."""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -13,6 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MIB = 2**20
 
+PACKAGES = ("agents", "dsom_env", "graphs", "students", "teachers")
+
 PROGRAM = """
 import time, sys
 started = time.perf_counter()
@@ -21,9 +24,9 @@ env = gym.make("dsom_env:DSoM-v0")
 made = time.perf_counter()
 observation, info = env.reset(seed=0)
 observation, reward, *_ = env.step(env.action_space.sample())
-import dsom_env, graphs, teachers
+import agents, dsom_env, graphs, students, teachers
 assert env.observation_space.contains(observation)
-for package in (dsom_env, graphs, teachers):
+for package in (agents, dsom_env, graphs, students, teachers):
     assert package.__file__.startswith(sys.prefix), package.__file__
 print(round(made - started, 2), round(time.perf_counter() - made, 2))
 """
@@ -31,9 +34,15 @@ print(round(made - started, 2), round(time.perf_counter() - made, 2))
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("wheel")
+    """Built from a copy: in a checkout, `build/` of an earlier build would get into the wheel."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for package in PACKAGES:
+        without = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, source / package, ignore=without)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
     command = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "--quiet", "-w", str(out)], cwd=ROOT, check=True)
+    subprocess.run([*command, "--quiet", "-w", str(out)], cwd=source, check=True)
     (built,) = out.glob("*.whl")
     return built
 
@@ -56,11 +65,14 @@ def test_wheel_holds_what_it_needs(wheel: Path) -> None:
     assert sum(graph.values()) <= 3 * MIB
     assert len([name for name in teachers if name.endswith(".safetensors")]) == 4
     assert sum(teachers.values()) <= 12 * MIB
-    for name in ("agents/hyperparameters/ppo.yml", "dsom_env/py.typed", "graphs/py.typed"):
+    typed = [f"{package}/py.typed" for package in PACKAGES]
+    settings = (ROOT / "agents" / "hyperparameters").glob("*.yml")
+    for name in [*typed, *(f"agents/hyperparameters/{path.name}" for path in settings)]:
         assert name in sizes
     tops = {name.split("/")[0] for name in sizes}
-    assert not tops & {"tests", "scripts", "docs"}
-    assert any("licenses/LICENSE" in name for name in sizes)
+    assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
+    licences = [name for name in sizes if ".dist-info/licenses/" in name]
+    assert {Path(name).name for name in licences} >= {"LICENSE", "LICENSE-CC-BY-SA-4.0.txt"}
 
 
 @pytest.mark.slow
