@@ -18,8 +18,9 @@ from graphs import MultimodalGraph, Queries
 from graphs.csr import IntArray
 from students.distillation import DistillationConfig, SoftLabel
 from students.evaluation import evaluate_ranking, filtered_ranks, ranking_metrics
+from students.forward import Forward
 from students.registry import make_student
-from students.training import Forward, StepReport, Trainer, TrainingConfig
+from students.training import StepReport, Trainer, TrainingConfig
 from teachers.cached_store import open_store
 from teachers.pretraining import PretrainingConfig
 from teachers.store import Opinions
@@ -127,7 +128,7 @@ class Classroom:
             ),
             queries_per_epoch=len(self.taught_rows),
         )
-        self.stream = QueryStream(self.taught_rows, derived_seed(seed, "stream"))
+        self.stream = QueryStream(self.queries, self.taught_rows, derived_seed(seed, "stream"))
         self.generator = torch.Generator().manual_seed(derived_seed(seed, "control"))
 
     def lesson(self, rows: IntArray) -> Lesson:
@@ -186,8 +187,8 @@ class Classroom:
 
 def answer_log_probs(lesson: Lesson) -> tuple[Tensor, Tensor]:
     """Student's `[batch]` and each teacher's `[batch, teachers]` log-probability of the answers."""
-    logits, answers = lesson.forward.logits.detach(), lesson.forward.answers
-    student = logits.gather(1, answers[:, None])[:, 0] - torch.logsumexp(logits, dim=1)
+    answers = lesson.forward.answers
+    student = lesson.forward.answer_log_probs()
     opinions = lesson.opinions
     # The store lists every query's answer, once.
     listed = opinions.entities == answers[opinions.rows]

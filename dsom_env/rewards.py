@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from dsom_env.classroom import Classroom, Lesson, Weights, answer_log_probs
 from students.distillation import SoftLabel
@@ -79,14 +78,14 @@ class Improvement(Reward):
         if control_rows(self.classroom, len(lesson.rows)) == 0:
             twin = self.classroom.trainer.fork()
             twin.update(twin.forward(lesson.queries))
-            self._fork_after = twin.cross_entropy(lesson.forward)
+            self._fork_after = twin.cross_entropy(lesson.queries)
 
     def after_update(
         self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: bool
     ) -> Rewards:
         """See the class."""
         report = _learned(report)
-        after = self.classroom.trainer.cross_entropy(lesson.forward)
+        after = self.classroom.trainer.cross_entropy(lesson.queries)
         chosen = torch.from_numpy(weights.any(axis=1)).to(after.device)
         if self._fork_after is not None:
             gain = self._fork_after - after
@@ -145,7 +144,7 @@ class Advantage(Reward):
         with torch.no_grad():
             after = trainer.forward(lesson.queries)
             labels = lesson.opinions.soft_labels(
-                torch.from_numpy(weights).to(after.logits.device), "per_teacher"
+                torch.from_numpy(weights).to(after.table.device), "per_teacher"
             )
             cross_entropy, divergence = trainer.losses(after, labels)
         score = -(cross_entropy + divergence)
@@ -177,43 +176,30 @@ class HeldOut(Reward):
         trainer = self.classroom.trainer
         gradients = self._heldout_gradient()
         direction = self._logit_direction(lesson, gradients)
-        logits = lesson.forward.logits.detach().requires_grad_()
-        scored = lesson.forward.__class__(
-            lesson.queries,
-            lesson.forward.entities,
-            lesson.forward.relations,
-            lesson.forward.answers,
-            lesson.forward.table,
-            logits,
-        )
-        _, divergence = trainer.losses(scored, labels)
-        if not divergence.requires_grad:
-            self._benefit = torch.zeros(len(lesson.rows), device=logits.device)
-            return
-        (slope,) = torch.autograd.grad(trainer.distillation.gamma * divergence.sum(), logits)
-        self._benefit = (slope * direction).sum(1)
+        benefits = [
+            trainer.block_losses(lesson.forward, labels, block).divergence_along(
+                direction[block.start : block.stop]
+            )
+            for block in lesson.forward.blocks()
+        ]
+        self._benefit = trainer.distillation.gamma * torch.cat(benefits)
 
     def _heldout_gradient(self) -> dict[str, Tensor]:
         """Gradient of the mean cross-entropy of a sample of the reward split."""
         trainer = self.classroom.trainer
-        forward = trainer.forward(self.classroom.withheld_queries(self.sample))
-        loss = F.cross_entropy(forward.logits, forward.answers)
-        parameters = dict(trainer.scorer.named_parameters())
-        gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-        return {
-            name: torch.zeros_like(value) if gradient is None else gradient
-            for (name, value), gradient in zip(parameters.items(), gradients, strict=True)
-        }
+        return trainer.gradient(self.classroom.withheld_queries(self.sample))
 
     def _logit_direction(self, lesson: Lesson, gradients: dict[str, Tensor]) -> Tensor:
-        """`U`: derivative of the batch's logits along `gradients`, `[batch, entities]`."""
+        """`U`: derivative of the batch's logits along `gradients`, `[rows, entities]`."""
         scorer = self.classroom.trainer.scorer
         parameters = {name: value.detach() for name, value in scorer.named_parameters()}
         forward = lesson.forward
 
         def logits_at(values: dict[str, Tensor]) -> Tensor:
             output: Tensor = torch.func.functional_call(
-                scorer, values, (forward.entities, forward.relations)
+                scorer,
+                values,
+                (forward.entities[forward.firsts], forward.relations[forward.firsts]),
             )
             return output
 

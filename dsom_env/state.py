@@ -7,13 +7,13 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dsom_env.columns import RELATION_CODE_WIDTH, TEACHER_COLUMNS, observation_columns
 from graphs import MultimodalGraph
 from graphs.csr import IntArray
 from students.evaluation import filtered_ranks
-from students.training import Forward, Trainer
+from students.forward import Forward
+from students.training import Trainer
 from teachers.store import FEATURES, Opinions, TeacherStore
 
 
@@ -73,15 +73,9 @@ class Observer:
             float32 `[batch, columns]`, finite and inside the bounds.
         """
         queries, batch = forward.queries, len(rows)
-        logits = forward.logits.detach()
-        log_normaliser = torch.logsumexp(logits, dim=1)
-        teachers = np.concatenate(
-            [self._static[rows], self._divergences(logits, log_normaliser, opinions)[:, :, None]],
-            axis=2,
-        )
-        summary = trainer.scorer.summary(
-            forward.table.detach(), forward.entities, forward.relations
-        )
+        divergences = self._divergences(forward, opinions)
+        teachers = np.concatenate([self._static[rows], divergences[:, :, None]], axis=2)
+        summary = trainer.scorer.summary(forward.table, forward.entities, forward.relations)
         observation = np.concatenate(
             [
                 summary.cpu().numpy(),
@@ -93,7 +87,7 @@ class Observer:
                 self._presence[queries.answers],
                 self._codes[queries.relations],
                 teachers.reshape(batch, -1),
-                self._student(logits, log_normaliser, forward),
+                self._student(forward),
             ],
             axis=1,
             dtype=np.float32,
@@ -101,19 +95,18 @@ class Observer:
         clipped: NDArray[np.float32] = np.clip(observation, self.columns.low, self.columns.high)
         return clipped
 
-    def _divergences(
-        self, logits: Tensor, log_normaliser: Tensor, opinions: Opinions
-    ) -> NDArray[np.float32]:
+    def _divergences(self, forward: Forward, opinions: Opinions) -> NDArray[np.float32]:
         """KL of the student from each teacher in units of log E, `[batch, teachers]`."""
-        listed = logits[opinions.rows, opinions.entities]
-        batch, width = logits.shape
+        row_of, statistics = forward.row_of, forward.statistics
+        listed = forward.logits[row_of[opinions.rows], opinions.entities]
+        log_normaliser = statistics.log_normaliser[row_of]
         student = (listed - log_normaliser[opinions.rows])[:, None]
         gaps = opinions.log_probs.exp() * (opinions.log_probs - student)
         divergence = torch.zeros_like(opinions.log_tail).index_add_(0, opinions.rows, gaps)
-        counts = torch.bincount(opinions.rows, minlength=batch)
+        counts = torch.bincount(opinions.rows, minlength=len(forward))
         listed_total = torch.zeros_like(log_normaliser).index_add_(0, opinions.rows, listed)
-        tail_sizes = (width - counts).to(logits.dtype)
-        tail_total = logits.sum(1) - listed_total - tail_sizes * log_normaliser
+        tail_sizes = (forward.logits.shape[1] - counts).to(listed.dtype)
+        tail_total = statistics.total[row_of] - listed_total - tail_sizes * log_normaliser
         tail = tail_sizes[:, None] * opinions.log_tail - tail_total[:, None]
         divergence = divergence + torch.where(
             tail_sizes[:, None] > 0, opinions.log_tail.exp() * tail, 0.0
@@ -121,15 +114,15 @@ class Observer:
         scaled: NDArray[np.float32] = (divergence / self.log_entities).cpu().numpy()
         return scaled
 
-    def _student(
-        self, logits: Tensor, log_normaliser: Tensor, forward: Forward
-    ) -> NDArray[np.float32]:
+    def _student(self, forward: Forward) -> NDArray[np.float32]:
         """The student's own columns, `[batch, 3]`."""
-        log_p = logits.gather(1, forward.answers[:, None])[:, 0] - log_normaliser
-        log_probs = logits - log_normaliser[:, None]
-        entropy = -(log_probs.exp() * log_probs).sum(1)
-        keys = self.graph.query_keys(forward.queries.entities, forward.queries.relations)
-        ranks = filtered_ranks(logits.cpu(), keys, forward.answers.cpu(), self.graph.train_answers)
-        columns = [log_p.cpu().numpy(), entropy.cpu().numpy(), np.log(ranks)]
+        queries = forward.queries
+        keys = self.graph.query_keys(queries.entities, queries.relations)
+        ranks = filtered_ranks(
+            forward.logits, keys, forward.answers, self.graph.train_answers, forward.row_of
+        )
+        log_p = forward.answer_log_probs().cpu().numpy()
+        entropy = forward.statistics.entropy[forward.row_of].cpu().numpy()
+        columns = [log_p, entropy, np.log(ranks)]
         stacked: NDArray[np.float32] = np.stack(columns, axis=1).astype(np.float32)
         return stacked / np.float32(self.log_entities)

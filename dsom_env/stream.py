@@ -5,24 +5,27 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from graphs import Queries
 from graphs.csr import IntArray
+from students.batching import shuffled_runs
 
 
 class QueryStream:
     """Deals out rows, every row once per epoch, in an order that only the seed decides.
 
-    Epochs run into each other, so every batch is full and an epoch costs the same number of
-    updates whoever learns.
+    Equal questions come in short runs, see `shuffled_runs`. Epochs run into each other, so every
+    batch is full and an epoch costs the same number of updates whoever learns.
 
     Args:
-        rows: int64 `[n]`, what is dealt.
+        queries: all training queries.
+        rows: int64 `[n]`, positions in `queries`: what is dealt.
         seed: of the order.
     """
 
-    def __init__(self, rows: IntArray, seed: int) -> None:
+    def __init__(self, queries: Queries, rows: IntArray, seed: int) -> None:
         if not len(rows):
             raise ValueError("there are no training queries to deal")
-        self.rows = rows
+        self.queries, self.rows = queries, rows
         self._generator = torch.Generator().manual_seed(seed)
         self._order = rows[:0]
         self.dealt = 0
@@ -30,8 +33,8 @@ class QueryStream:
     def take(self, count: int) -> IntArray:
         """The next `count` rows, int64 `[count]`."""
         while len(self._order) < count:
-            shuffled = torch.randperm(len(self.rows), generator=self._generator).numpy()
-            self._order = np.concatenate([self._order, self.rows[shuffled]])
+            shuffled = shuffled_runs(self.queries, self.rows, self._generator)
+            self._order = np.concatenate([self._order, shuffled])
         batch, self._order = self._order[:count], self._order[count:]
         self.dealt += count
         return batch

@@ -48,6 +48,45 @@ class Scorer(nn.Module, ABC):
         """
         return queries @ candidates.T
 
+    def pull_back(
+        self, queries: Tensor, candidates: Tensor, slope: Tensor, total: Tensor, first: bool
+    ) -> Tensor:
+        """Backward pass of `compare`, by hand where it is the inner product.
+
+        Args:
+            queries: `[block, width]`.
+            candidates: `[candidates, width]`.
+            slope: `[block, candidates]`, the loss's gradient with respect to the scores.
+            total: `[candidates, width]`, where the candidates' gradient is added up over blocks.
+            first: whether `total` holds nothing yet.
+
+        Returns:
+            The queries' gradient, `[block, width]`.
+        """
+        if type(self).compare is Scorer.compare:
+            if first:
+                torch.mm(slope.T, queries, out=total)
+            else:
+                total.addmm_(slope.T, queries)
+            return slope @ candidates
+        with torch.enable_grad():
+            queries = queries.detach().requires_grad_()
+            candidates = candidates.detach().requires_grad_()
+            scores = self.compare(queries, candidates)
+        # Other geometries may have parameters of their own in `compare`.
+        own = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        by_queries, by_candidates, *by_own = torch.autograd.grad(
+            scores, [queries, candidates, *own], slope, allow_unused=True
+        )
+        for parameter, gradient in zip(own, by_own, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        if first:
+            total.copy_(by_candidates)
+        else:
+            total += by_candidates
+        return by_queries
+
     def forward(self, entities: Tensor, relations: Tensor) -> Tensor:
         """Logits `[batch, entities]` of the queries."""
         table = self.entity_vectors()

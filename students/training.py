@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,9 @@ from torch import Tensor
 from graphs import MultimodalGraph
 from graphs.csr import IntArray
 from graphs.graph import Queries
-from students.distillation import DistillationConfig, SoftLabel, distillation_loss
+from students.distillation import DistillationConfig, SoftLabel
+from students.forward import Block, Forward
+from students.losses import RowLosses
 from students.scorer import Scorer
 
 
@@ -36,25 +39,6 @@ class TrainingConfig:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate!r}")
         if self.regularisation < 0:
             raise ValueError(f"regularisation must be ≥ 0, got {self.regularisation!r}")
-
-
-@dataclass
-class Forward:
-    """A batch of queries and the logits that the scorer gave them, with their autograd graph.
-
-    Attributes:
-        queries: the batch, as arrays.
-        entities, relations, answers: int64 `[batch]` each, on the scorer's device.
-        table: entity vectors that the logits were computed with.
-        logits: `[batch, entities]`.
-    """
-
-    queries: Queries
-    entities: Tensor
-    relations: Tensor
-    answers: Tensor
-    table: Tensor
-    logits: Tensor
 
 
 @dataclass(frozen=True)
@@ -102,7 +86,7 @@ class Trainer:
     def __post_init__(self) -> None:
         """Create the optimiser."""
         self.optimiser = torch.optim.Adagrad(
-            self.scorer.parameters(), lr=self.training.learning_rate
+            self.scorer.parameters(), lr=self.training.learning_rate, fused=True
         )
         if not self.queries_per_epoch:
             self.queries_per_epoch = 2 * len(self.graph.triples["train"])
@@ -129,54 +113,91 @@ class Trainer:
         return none, none
 
     def forward(self, queries: Queries) -> Forward:
-        """Logits of a batch, with the graph that `update` goes back through."""
-        entities = torch.from_numpy(queries.entities).to(self.device)
-        relations = torch.from_numpy(queries.relations).to(self.device)
-        answers = torch.from_numpy(queries.answers).to(self.device)
-        table = self.scorer.entity_vectors()
-        logits = self.scorer.compare(self.scorer.query_vectors(table, entities, relations), table)
-        return Forward(queries, entities, relations, answers, table, logits)
+        """Put a batch in front of the scorer; `update` and all who look share its logits."""
+        # With the answer as the only neighbor, no two queries have the same parts.
+        share = self.distillation.is_plain or self.distillation.neighbors != "answer"
+        return Forward(self.scorer, queries, self.device, share)
 
-    def losses(self, forward: Forward, labels: Sequence[SoftLabel]) -> tuple[Tensor, Tensor]:
-        """Cross-entropy and divergence of each row, differentiable, `[batch]` each."""
-        return distillation_loss(
-            forward.logits,
-            forward.answers,
-            labels,
-            self.neighbor_lists(forward.queries),
+    def block_losses(
+        self, forward: Forward, labels: Sequence[SoftLabel], block: Block
+    ) -> RowLosses:
+        """Losses of a block, and on demand their gradient."""
+        plain = not labels or (self.distillation.is_plain and self.beta_scale == 1.0)
+        first, last = block.first, block.last
+        nobody = forward.queries.entities[:0]
+        neighbors = (nobody, nobody)
+        if not plain:
+            neighbors = self.neighbor_lists(forward.queries[slice(first, last)])
+        return RowLosses(
+            forward.block(block),
+            forward.row_of[first:last] - block.start,
+            forward.answers[first:last],
+            [label.block(first, last) for label in labels],
+            neighbors,
             self.distillation,
             self.beta_scale,
         )
 
+    def losses(self, forward: Forward, labels: Sequence[SoftLabel]) -> tuple[Tensor, Tensor]:
+        """Cross-entropy and divergence of each query, `[batch]` each, without gradient."""
+        parts = [self.block_losses(forward, labels, block) for block in forward.blocks()]
+        cross_entropy = torch.cat([part.cross_entropy for part in parts])
+        return cross_entropy, torch.cat([part.divergence for part in parts])
+
+    def pull_back(self, forward: Forward, labels: Sequence[SoftLabel] = ()) -> StepReport:
+        """Fill the parameters' `grad` with the gradient of the loss; nothing is updated."""
+        gamma, size = self.distillation.gamma, len(forward)
+        cross_entropy = forward.table.new_empty(size)
+        divergence = forward.table.new_empty(size)
+        shares = forward.table.new_full((size,), 1.0 / size)
+
+        def slopes(block: Block) -> Tensor:
+            losses = self.block_losses(forward, labels if gamma else (), block)
+            part = slice(block.first, block.last)
+            cross_entropy[part], divergence[part] = losses.cross_entropy, losses.divergence
+            return losses.gradient(shares[part], gamma * shares[part])
+
+        self.optimiser.zero_grad(set_to_none=True)
+        cubes = forward.pull_back(slopes, self.training.regularisation)
+        loss = (cross_entropy + gamma * divergence).mean() + self.training.regularisation * cubes
+        return StepReport(float(loss), cross_entropy, divergence)
+
+    def gradient(self, queries: Queries) -> dict[str, Tensor]:
+        """Gradient of the mean cross-entropy of `queries`, by parameter; nothing is updated."""
+        forward = self.forward(queries)
+        shares = forward.table.new_full((len(queries),), 1.0 / len(queries))
+
+        def slopes(block: Block) -> Tensor:
+            part = shares[block.first : block.last]
+            return self.block_losses(forward, (), block).gradient(part, part)
+
+        self.optimiser.zero_grad(set_to_none=True)
+        forward.pull_back(slopes, 0.0)
+        gradients = {
+            name: torch.zeros_like(value) if value.grad is None else value.grad
+            for name, value in self.scorer.named_parameters()
+        }
+        self.optimiser.zero_grad(set_to_none=True)
+        return gradients
+
     def update(self, forward: Forward, labels: Sequence[SoftLabel] = ()) -> StepReport:
-        """Make one update from a batch that `forward` scored with the present parameters.
+        """Make one update from a batch that `forward` took at the present parameters.
 
         Raises:
             DivergedError: the loss is not finite; parameters are as before.
         """
-        cross_entropy, divergence = self.losses(forward, labels)
-        loss = (cross_entropy + self.distillation.gamma * divergence).mean()
-        if self.training.regularisation:
-            moduli = self.scorer.factor_moduli(
-                forward.table, forward.entities, forward.relations, forward.answers
-            )
-            cubes = sum((part**3).sum() for part in moduli)
-            loss = loss + self.training.regularisation * cubes / len(forward.queries)
-        value = float(loss.detach())
-        if not torch.isfinite(loss.detach()):
-            raise DivergedError(f"loss is {value} at step {self.steps}")
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        report = self.pull_back(forward, labels)
+        if not math.isfinite(report.loss):
+            raise DivergedError(f"loss is {report.loss} at step {self.steps}")
         self.optimiser.step()
         self.steps += 1
-        self.seen_queries += len(forward.queries)
-        return StepReport(value, cross_entropy.detach(), divergence.detach())
+        self.seen_queries += len(forward)
+        return report
 
     @torch.no_grad()
-    def cross_entropy(self, forward: Forward) -> Tensor:
-        """Cross-entropy of the batch under the *present* parameters, `[batch]`."""
-        logits: Tensor = self.scorer(forward.entities, forward.relations)
-        return logits.logsumexp(1) - logits.gather(1, forward.answers[:, None])[:, 0]
+    def cross_entropy(self, queries: Queries) -> Tensor:
+        """Cross-entropy of a batch under the *present* parameters, `[batch]`."""
+        return self.losses(self.forward(queries), ())[0]
 
     def score(self, entities: Tensor, relations: Tensor) -> Tensor:
         """Logits `[batch, entities]` on the CPU, for `students.evaluation`."""
@@ -211,11 +232,3 @@ class Trainer:
         )
         twin.load_state_dict(self.state_dict())
         return twin
-
-
-def shuffled_batches(
-    rows: IntArray, batch_size: int, generator: torch.Generator
-) -> Sequence[IntArray]:
-    """One epoch: `rows` in random order, in batches of `batch_size` (the last may be smaller)."""
-    order = rows[torch.randperm(len(rows), generator=generator).numpy()]
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -22,9 +22,10 @@ from graphs.files import (
     read_manifest,
     write_manifest,
 )
+from students.batching import shuffled_batches
 from students.evaluation import evaluate_ranking
 from students.scorer import Scorer
-from students.training import Trainer, TrainingConfig, shuffled_batches
+from students.training import Trainer, TrainingConfig
 from teachers.questioning import fold_of_queries
 from teachers.registry import make_teacher
 
@@ -115,7 +116,7 @@ def pretrain(
         rows = rows[fold_of_queries(graph, folds) != fold]
     best, best_state, looks = -1.0, scorer.state_dict(), 0
     for epoch in range(1, config.max_epochs + 1):
-        for batch in shuffled_batches(rows, config.batch_size, generator):
+        for batch in shuffled_batches(queries, rows, config.batch_size, generator):
             loss = trainer.update(trainer.forward(queries[batch])).loss
         if epoch % config.evaluate_every and epoch != config.max_epochs:
             continue

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from graphs import MultimodalGraph
+from students.batching import shuffled_batches
 from students.complex import ComplEx
 from students.distmult import DistMult
 from students.evaluation import evaluate_ranking
 from students.registry import STUDENTS, make_student
 from students.rotate import RotatE
 from students.scorer import SUMMARY_NAMES, Scorer
-from students.training import Trainer, TrainingConfig, shuffled_batches
+from students.training import Trainer, TrainingConfig
 
 ENTITIES, RELATIONS, RANK = 11, 3, 4
 
@@ -102,7 +103,7 @@ def test_fits_a_small_graph(name: str) -> None:
     all_queries = graph.queries("train")
     before = evaluate_ranking(trainer.score, graph, "train")["mrr"]
     for _ in range(60):
-        for batch in shuffled_batches(np.arange(len(all_queries)), 16, generator):
+        for batch in shuffled_batches(all_queries, np.arange(len(all_queries)), 16, generator):
             trainer.update(trainer.forward(all_queries[batch]))
     after = evaluate_ranking(trainer.score, graph, "train")["mrr"]
     assert before < 0.6 < 0.9 < after

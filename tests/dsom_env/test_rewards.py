@@ -11,6 +11,7 @@ from torch.nn import functional as F
 import dsom_env as _registration  # noqa: F401
 from dsom_env.config import BUILT_IN_REWARDS, BUILT_IN_STUDENTS
 from dsom_env.rewards import REWARDS
+from students.losses import distillation_loss
 from students.registry import STUDENTS
 
 SMALL: dict[str, Any] = {
@@ -129,7 +130,13 @@ def test_heldout_is_the_slope_of_the_heldout_loss() -> None:
         twin.scorer.double()
         start = heldout_loss(twin)
         forward = twin.forward(lesson.queries)
-        _, divergence = twin.losses(forward, labels)
+        _, divergence = distillation_loss(
+            twin.scorer(forward.entities, forward.relations),
+            forward.answers,
+            labels,
+            twin.neighbor_lists(lesson.queries),
+            twin.distillation,
+        )
         parameters = list(twin.scorer.parameters())
         gradients = torch.autograd.grad(3.0 * divergence[row], parameters)
         step = 1e-4
