@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from graphs import CSR, MultimodalGraph, Queries
 from graphs.csr import IntArray
 from students.evaluation import filtered_ranks
+from students.forward import BLOCK_ELEMENTS
 from students.scorer import Scorer
 from teachers.store import FEATURES, TeacherStore
 
@@ -40,55 +41,75 @@ class _Parts:
     features: list[NDArray[np.float32]]
 
 
-def teacher_features(
-    log_probs: Tensor, queries: Queries, graph: MultimodalGraph
-) -> NDArray[np.float32]:
-    """State features of one teacher for a chunk of training queries, `[chunk, len(FEATURES)]`.
+@dataclass(frozen=True)
+class _Opinion:
+    """What one teacher says of a chunk: logits of its distinct questions, and what is read off.
+
+    Attributes:
+        logits: float32 `[rows, entities]`.
+        log_normaliser: `[rows]`.
+        best: int64 `[rows, K]`, the entities with the highest logits.
+        features: float32 `[queries, len(FEATURES)]`.
+    """
+
+    logits: Tensor
+    log_normaliser: Tensor
+    best: Tensor
+    features: NDArray[np.float32]
+
+
+def _opinion(
+    logits: Tensor, row_of: Tensor, queries: Queries, graph: MultimodalGraph, top_k: int
+) -> _Opinion:
+    """Read off everything the store keeps of one teacher.
 
     Ranks are filtered by training answers, or queries with many answers look unanswerable
     (findings.md 7). The unit is nats for log-probabilities and entropy, log of a rank for ranks.
 
     Args:
-        log_probs: float32 `[chunk, entities]`.
-        queries: the chunk.
+        logits: float32 `[rows, entities]`.
+        row_of: int64 `[queries]`, the row of each query.
+        queries: the chunk, equal questions beside each other.
         graph: training answers and neighbors.
+        top_k: how many of the best entities.
     """
-    answers = torch.from_numpy(queries.answers)
-    keys = graph.query_keys(queries.entities, queries.relations)
-    ranks = filtered_ranks(log_probs, keys, answers, graph.train_answers)
-    probabilities = log_probs.exp()
-    # 0·log 0 = 0: an underflown probability adds nothing to the entropy.
-    entropy = -(probabilities * log_probs.clamp_min(-1e4)).sum(1)
-    best = log_probs.topk(2, dim=1).values
-    rows, neighbors = graph.neighbors.gather(queries.entities)
-    near = probabilities[torch.from_numpy(rows), torch.from_numpy(neighbors)]
-    mass = torch.zeros(len(queries)).index_add_(0, torch.from_numpy(rows), near)
-    columns = {
-        "log_p_answer": log_probs.gather(1, answers[:, None])[:, 0],
-        "log_rank": torch.from_numpy(np.log(ranks)).float(),
-        "entropy": entropy,
-        "max_log_p": best[:, 0],
-        "margin": best[:, 0] - best[:, 1],
+    highest, best = logits.topk(min(max(top_k, 2), logits.shape[1]), dim=1)
+    exponentials = (logits - highest[:, :1]).exp_()
+    sums = exponentials.sum(1)
+    log_normaliser = sums.log() + highest[:, 0]
+    # A product of vectors per row reads both once; underflowed probabilities add nothing.
+    mean = torch.bmm(exponentials[:, None], logits[:, :, None])[:, 0, 0] / sums
+    firsts = np.searchsorted(row_of.numpy(), np.arange(len(logits)))
+    rows, neighbors = graph.neighbors.gather(queries.entities[firsts])
+    near = exponentials[torch.from_numpy(rows), torch.from_numpy(neighbors)]
+    mass = torch.zeros(len(logits)).index_add_(0, torch.from_numpy(rows), near) / sums
+    by_row = {
+        "entropy": log_normaliser - mean,
+        "max_log_p": highest[:, 0] - log_normaliser,
+        "margin": highest[:, 0] - highest[:, 1],
         "neighbor_mass": mass,
     }
-    return torch.stack([columns[name] for name in FEATURES], dim=1).numpy()
+    keys = graph.query_keys(queries.entities, queries.relations)
+    answers = torch.from_numpy(queries.answers)
+    ranks = filtered_ranks(logits, keys, answers, graph.train_answers, row_of)
+    columns = {name: values[row_of] for name, values in by_row.items()}
+    columns["log_p_answer"] = logits[row_of, answers] - log_normaliser[row_of]
+    columns["log_rank"] = torch.from_numpy(np.log(ranks)).float()
+    features: NDArray[np.float32] = torch.stack([columns[f] for f in FEATURES], dim=1).numpy()
+    return _Opinion(logits, log_normaliser, best[:, :top_k], features)
 
 
-def _union(log_probs: Tensor, answers: Tensor, top_k: int) -> tuple[IntArray, IntArray]:
-    """Counts per row and entities of the union of all teachers' top-K and the answer.
-
-    Args:
-        log_probs: `[teachers, chunk, entities]`.
-        answers: int64 `[chunk]`.
-        top_k: entities per teacher.
-    """
-    teachers, chunk, width = log_probs.shape
-    listed = torch.zeros(chunk, width, dtype=torch.bool)
-    for k in range(teachers):
-        # Teachers differ in scale, so each one's top-K are taken apart.
-        listed.scatter_(1, log_probs[k].topk(min(top_k, width), dim=1, sorted=False).indices, True)
+def _union(
+    opinions: Sequence[_Opinion], row_of: Tensor, answers: Tensor
+) -> tuple[IntArray, IntArray]:
+    """Counts per query and entities of the union of all teachers' best and the answer."""
+    listed = torch.zeros_like(opinions[0].logits, dtype=torch.bool)
+    for opinion in opinions:
+        # Teachers differ in scale, so each one's best are taken apart.
+        listed.scatter_(1, opinion.best, True)
+    listed = listed.index_select(0, row_of)
     listed.scatter_(1, answers[:, None], True)
-    return listed.sum(1).numpy(), listed.nonzero()[:, 1].numpy()
+    return torch.count_nonzero(listed, dim=1).numpy(), listed.nonzero()[:, 1].numpy()
 
 
 @torch.no_grad()
@@ -96,7 +117,7 @@ def build_store(
     graph: MultimodalGraph,
     teachers: Mapping[str, Sequence[Scorer]],
     top_k: int | None = 64,
-    chunk: int = 512,
+    chunk: int | None = None,
     fold_seed: int = 0,
     progress: Progress | None = None,
 ) -> TeacherStore:
@@ -107,7 +128,7 @@ def build_store(
         teachers: per name one model (in-sample), or K models of which number `f` did not train
             on the triples of fold `f`, so that every query is answered by a stranger to it.
         top_k: entities listed per teacher; None lists them all (`store=exact`).
-        chunk: queries scored at a time.
+        chunk: distinct questions scored at a time; None for what fits a processor's cache.
         fold_seed: seed of `fold_of_queries`.
         progress: called with (queries done, all queries).
     """
@@ -117,16 +138,24 @@ def build_store(
         raise ValueError(f"every teacher needs the same number of folds, got {sorted(folds)}")
     count = folds.pop()
     fold = fold_of_queries(graph, count, fold_seed)
+    chunk = chunk or max(BLOCK_ELEMENTS // graph.num_entities, 16)
+    keys = graph.query_keys(queries.entities, queries.relations)
     parts = _Parts([], [], [], [], [], [])
     order: list[IntArray] = []
     done = 0
     for number in range(count):
-        tables = {name: models[number].entity_vectors() for name, models in teachers.items()}
+        scorers = {name: models[number] for name, models in teachers.items()}
+        tables = {name: model.entity_vectors() for name, model in scorers.items()}
         rows_of_fold = np.flatnonzero(fold == number)
-        for start in range(0, len(rows_of_fold), chunk):
-            rows = rows_of_fold[start : start + chunk]
-            scorers = {name: models[number] for name, models in teachers.items()}
-            _question(graph, queries[rows], scorers, tables, top_k, parts)
+        # Queries that differ in their answers only are asked once.
+        rows_of_fold = rows_of_fold[np.argsort(keys[rows_of_fold], kind="stable")]
+        sorted_keys = keys[rows_of_fold]
+        new = np.concatenate([[True], sorted_keys[1:] != sorted_keys[:-1]])
+        starts = np.append(np.flatnonzero(new), len(rows_of_fold))
+        for edges in _pieces(starts, chunk):
+            rows = rows_of_fold[edges[0] : edges[-1]]
+            row_of = torch.from_numpy(np.repeat(np.arange(len(edges) - 1), np.diff(edges)))
+            _question(graph, queries[rows], row_of, scorers, tables, top_k, parts)
             order.append(rows)
             done += len(rows)
             if progress:
@@ -134,9 +163,25 @@ def build_store(
     return _assemble(graph, tuple(teachers), np.concatenate(order), parts)
 
 
+def _pieces(starts: IntArray, chunk: int) -> Iterator[IntArray]:
+    """Edges of up to `chunk` questions whose queries are not many more than questions.
+
+    Args:
+        starts: int64 `[questions + 1]`, first query of each question, and their number.
+        chunk: most questions and, unless a single one has more, half the most queries.
+    """
+    first = 0
+    while first < len(starts) - 1:
+        most = int(np.searchsorted(starts, starts[first] + 2 * chunk, side="right")) - 1
+        last = max(min(first + chunk, most, len(starts) - 1), first + 1)
+        yield starts[first : last + 1]
+        first = last
+
+
 def _question(
     graph: MultimodalGraph,
     queries: Queries,
+    row_of: Tensor,
     scorers: Mapping[str, Scorer],
     tables: Mapping[str, Tensor],
     top_k: int | None,
@@ -144,31 +189,33 @@ def _question(
 ) -> None:
     """Append the answers to one chunk of queries to `parts`."""
     answers = torch.from_numpy(queries.answers)
-    logits = []
+    firsts = np.searchsorted(row_of.numpy(), np.arange(int(row_of[-1]) + 1))
+    opinions = []
     for name, scorer in scorers.items():
         table = tables[name]
-        entities = torch.from_numpy(queries.entities).to(table.device)
-        relations = torch.from_numpy(queries.relations).to(table.device)
+        entities = torch.from_numpy(queries.entities[firsts]).to(table.device)
+        relations = torch.from_numpy(queries.relations[firsts]).to(table.device)
         vectors = scorer.query_vectors(table, entities, relations)
-        logits.append(scorer.compare(vectors, table).float().cpu())
-    log_probs = torch.stack(logits).log_softmax(dim=2)
-    counts, entities_listed = _union(log_probs, answers, top_k or graph.num_entities)
+        logits = scorer.compare(vectors, table).float().cpu()
+        opinions.append(_opinion(logits, row_of, queries, graph, top_k or graph.num_entities))
+    counts, listed = _union(opinions, row_of, answers)
     rows = torch.from_numpy(np.repeat(np.arange(len(queries)), counts))
-    listed = log_probs[:, rows, torch.from_numpy(entities_listed)].T
+    places = row_of[rows] * graph.num_entities + torch.from_numpy(listed)
+    log_probs = torch.stack(
+        [o.logits.view(-1)[places] - o.log_normaliser[row_of[rows]] for o in opinions], dim=1
+    )
     # The tail is what the stored, rounded values leave, so that every label sums to one.
-    stored = listed.clamp_min(float(torch.finfo(torch.float16).min)).half()
+    stored = log_probs.clamp_min(float(torch.finfo(torch.float16).min)).half()
     mass = torch.zeros(len(queries), len(scorers), dtype=torch.float64)
-    mass.index_add_(0, rows, listed.double().exp())
+    mass.index_add_(0, rows, log_probs.double().exp())
     tail_sizes = torch.from_numpy(graph.num_entities - counts).double()[:, None]
     tail = (1 - mass).clamp_min(1e-12)
     parts.counts.append(counts)
-    parts.entities.append(entities_listed)
+    parts.entities.append(listed)
     parts.log_probs.append(stored.numpy())
     parts.log_tail.append((tail / tail_sizes.clamp_min(1)).log().float().numpy())
     parts.tail_mass.append(torch.where(tail_sizes > 0, tail, 0.0).float().numpy())
-    parts.features.append(
-        np.stack([teacher_features(one, queries, graph) for one in log_probs], axis=1)
-    )
+    parts.features.append(np.stack([opinion.features for opinion in opinions], axis=1))
 
 
 def _assemble(
