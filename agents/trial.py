@@ -294,14 +294,15 @@ def _run_learner(
         **parameters["algorithm"],
     )
     # Stable-Baselines3 has just seeded the environment with its own seed; the student has the
-    # trial's.
+    # trial's. The budget is known from the first reset on; `learn` resets once more.
+    recorded.reset(seed=config.seed)
     env.seed(config.seed)
     # Without a folder Stable-Baselines3 would make one of its own in the temporary folder.
     quiet = Logger(None, [])
     model.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]) if folder else quiet)
     callback = _StopWhenSpent(recorded, on_epoch)
-    budget = int(1e15)
-    model.learn(budget, callback=callback, log_interval=8)
+    # Schedules (DQN's exploration, decaying rates) run over the budget; the callback ends it.
+    model.learn(recorded.steps * recorded.num_envs, callback=callback, log_interval=8)
     extras = {"hyperparameters": parameters}
     if folder:
         weights = {k: v.contiguous() for k, v in model.policy.state_dict().items()}

@@ -241,3 +241,14 @@ def test_hyperparameters_merge_by_dataset() -> None:
     for agent, spec in AGENTS.items():
         if spec.learner:
             assert load_hyperparameters(agent, "emoji")["algorithm"]
+
+
+def test_schedules_of_a_learner_run_over_the_budget(
+    small_trial: dict[str, Any], tmp_path: Path
+) -> None:
+    """DQN explores for the first 30 % of the student's budget, not for ever."""
+    run_trial(TrialConfig("dqn", **small_trial), tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    rates = [event.value for event in events.Scalars("rollout/exploration_rate")]
+    assert rates[-1] == pytest.approx(0.05)
