@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from dsom_env.config import DSoMConfig
 from dsom_env.sb3 import SB3VecEnv
 from graphs import MultimodalGraph, load_graph
 from graphs.files import atomic_write, config_hash
+from graphs.naming import unknown
 from students.registry import make_student
 from students.scorer import Scorer
 
@@ -66,6 +67,14 @@ class TrialConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
         if self.seed < 0:
             raise ValueError(f"seeds must not be negative, got {self.seed!r}")
+        settings = [f.name for f in fields(DSoMConfig) if f.name not in ("dataset", "teachers")]
+        for name in self.environment:
+            # Gymnasium takes further keywords, which are not the environment's.
+            if name in ("dataset", "teachers", "num_envs"):
+                own = {"num_envs": "batch"}.get(name, name)
+                raise ValueError(f"{name} is not a setting of the environment here: use {own}")
+            if name not in settings:
+                raise unknown("keyword", name, settings)
 
     @property
     def key(self) -> str:

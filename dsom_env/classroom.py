@@ -31,14 +31,20 @@ def resolve_device(name: str) -> torch.device:
     """`auto` is CUDA where there is one, else the CPU.
 
     Raises:
-        ValueError: torch knows no such device.
+        ValueError: torch knows no such device, or this machine has none.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device: {name!r} is not a torch device; try 'auto' or 'cpu'") from error
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        # A build without CUDA says so with an AssertionError.
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device: {name!r} cannot be used ({reason}); try 'auto' or 'cpu'"
+        ) from None
+    return device
 
 
 def derived_seed(seed: int, purpose: str) -> int:
@@ -96,6 +102,10 @@ class Classroom:
         self.queries = graph.queries("train")
         triples = len(graph.triples["train"])
         withheld = reward_split(triples, config.withheld)
+        if config.withheld and not len(withheld):
+            raise ValueError(
+                f"reward_fraction: {config.withheld!r} of {triples} training triples is not even one"
+            )
         taught = np.setdiff1d(np.arange(triples), withheld)
         # Both directions of a triple are withheld together.
         self.taught_rows: IntArray = np.concatenate([taught, taught + triples])

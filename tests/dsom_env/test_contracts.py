@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
@@ -240,6 +241,17 @@ def test_observations_are_the_callers_own() -> None:
         ("device", "gpu0", "device"),
         ("gamma", -1.0, "gamma"),
         ("alpha", "much", "alpha"),
+        ("dataset", 3, "dataset"),
+        ("teachers", 3, "teachers"),
+        ("neighbors", "one-hop", "neighbors.*one_hop"),
+        ("partition", "2way", "partition.*two_way"),
+        ("gamma", "much", "gamma"),
+        ("gamma", float("nan"), "gamma"),
+        ("learning_rate", "1e-3", "learning_rate"),
+        ("regularisation", None, "regularisation"),
+        ("beta_warmup", "long", "beta_warmup"),
+        ("control_fraction", "some", "control_fraction"),
+        ("cotrain", "no", "cotrain"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*render_mode.*:UserWarning")  # Gymnasium's own, before ours
@@ -248,6 +260,13 @@ def test_bad_arguments_are_named(name: str, value: object, says: str) -> None:
         make(**{name: value}).reset()
     with pytest.raises(ValueError, match=says):
         make_vec(**{name: value}).reset()
+
+
+def test_what_only_the_world_can_tell_is_refused_at_the_first_reset() -> None:
+    with pytest.raises(ValueError, match="reward_fraction"):
+        make(reward="heldout", reward_fraction=1e-6).reset()
+    with pytest.raises(ValueError, match="device"):
+        make(device=f"cuda:{torch.cuda.device_count()}").reset()
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, True])
