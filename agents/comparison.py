@@ -227,9 +227,6 @@ def _end_with_parent() -> None:
 def _run_in_worker(trial: TrialConfig, folder: Path) -> dict[str, Any] | str:
     """The trial's result, or the error in words."""
     folder.mkdir(parents=True, exist_ok=True)
-    for old in (folder / "tensorboard").glob("events.*"):
-        # Left by a trial that was interrupted: its curves would be drawn twice.
-        old.unlink()
     try:
         return run_trial(trial, folder, lambda epoch, mrr: _progress.put(1))
     except Exception as error:  # the other trials go on; the parent reports it

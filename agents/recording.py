@@ -184,5 +184,12 @@ class RecordedStudent(AnyVectorWrapper):
 
 
 def open_writer(folder: Path | None) -> SummaryWriter | None:
-    """A TensorBoard writer into `folder/tensorboard`, or None."""
-    return SummaryWriter(str(folder / "tensorboard")) if folder else None
+    """A TensorBoard writer into `folder/tensorboard`, or None.
+
+    What an interrupted trial left there is removed: its curves would be drawn twice.
+    """
+    if folder is None:
+        return None
+    for old in (folder / "tensorboard").glob("events.*"):
+        old.unlink()
+    return SummaryWriter(str(folder / "tensorboard"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -67,14 +67,6 @@ class TrialConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
         if self.seed < 0:
             raise ValueError(f"seeds must not be negative, got {self.seed!r}")
-        settings = [f.name for f in fields(DSoMConfig) if f.name not in ("dataset", "teachers")]
-        for name in self.environment:
-            # Gymnasium takes further keywords, which are not the environment's.
-            if name in ("dataset", "teachers", "num_envs"):
-                own = {"num_envs": "batch"}.get(name, name)
-                raise ValueError(f"{name} is not a setting of the environment here: use {own}")
-            if name not in settings:
-                raise unknown("keyword", name, settings)
 
     @property
     def key(self) -> str:
@@ -89,6 +81,7 @@ def resolve(config: TrialConfig) -> tuple[AgentSpec, tuple[str, ...]]:
         ValueError: unknown dataset, teacher, agent or keyword, or a bad value: all arguments of
             the environment are checked here, before any work.
     """
+    _check_settings(config.environment)
     arguments: dict[str, Any] = {"teachers": config.teachers, **config.environment}
     if config.reward:
         arguments["reward"] = config.reward
@@ -96,6 +89,18 @@ def resolve(config: TrialConfig) -> tuple[AgentSpec, tuple[str, ...]]:
     teachers: tuple[str, ...] = env.unwrapped.teachers
     spec = agent_spec(config.agent, teachers)
     return spec, spec.teachers or teachers
+
+
+def _check_settings(names: Iterable[str]) -> None:
+    """Refuse what is no argument of the environment: Gymnasium takes keywords of its own."""
+    own = ("dataset", "teachers", "reward")
+    valid = [field.name for field in fields(DSoMConfig) if field.name not in own]
+    for name in names:
+        if name in (*own, "num_envs"):
+            option = "batch" if name == "num_envs" else name
+            raise ValueError(f"{name} has an option of its own here: use {option}")
+        if name not in valid:
+            raise unknown("keyword", name, valid)
 
 
 def run_trial(
@@ -190,7 +195,10 @@ def load_trained_student(folder: Path) -> tuple[Scorer, MultimodalGraph]:
     path = folder / "result.json"
     if not path.exists():
         raise FileNotFoundError(f"{folder} holds no finished trial: {path} is missing")
-    config = TrialConfig(**_read_result(path)["config"])
+    try:
+        config = TrialConfig(**_read_result(path)["config"])
+    except TypeError as error:
+        raise ValueError(f"{path} is not a finished trial: {error}") from None
     environment = DSoMConfig.from_kwargs(dataset=config.dataset, **config.environment)
     graph = load_graph(config.dataset)
     student = make_student(
@@ -226,18 +234,21 @@ def _run_policy(
     """A plain loop for agents that do not learn; `gate` is the reward that costs them nothing."""
     assert spec.policy is not None  # noqa: S101 - the caller dispatched on it
     policy = spec.policy()
+    plain: dict[str, Any] = {"reward": "gate", "action_mode": "mask"}
+    if config.reward:
+        # Learners withhold a reward split; nobody may learn from it while they may not.
+        asked = DSoMConfig.from_kwargs(**(config.environment | {"reward": config.reward}))
+        plain["reward_fraction"] = asked.withheld
 
     def probe(mask: NDArray[np.bool_], epochs: int) -> float:
-        env = RecordedStudent(
-            _environment(config, teachers, reward="gate", action_mode="mask"), epochs
-        )
+        env = RecordedStudent(_environment(config, teachers, **plain), epochs)
         env.reset(seed=config.seed)
         masks = np.tile(mask.astype(np.float32), (config.batch, 1))
         while not env.done:
             env.teach(masks)
         return env.best_mrr
 
-    env: Any = _environment(config, teachers, reward="gate", action_mode="mask")
+    env: Any = _environment(config, teachers, **plain)
     recorded = RecordedStudent(env, config.epochs, writer)
     recorded.reset(seed=config.seed)
     policy.prepare(recorded.classroom, probe)

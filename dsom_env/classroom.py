@@ -104,7 +104,7 @@ class Classroom:
         withheld = reward_split(triples, config.withheld)
         if config.withheld and not len(withheld):
             raise ValueError(
-                f"reward_fraction: {config.withheld!r} of {triples} training triples is not even one"
+                f"reward_fraction: {config.withheld!r} of {triples} training triples is none at all"
             )
         taught = np.setdiff1d(np.arange(triples), withheld)
         # Both directions of a triple are withheld together.
