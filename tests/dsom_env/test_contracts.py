@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,26 @@ def test_partial_reset_and_truncation() -> None:
         env.step(step)
     env.reset(options={"reset_mask": np.array([False, True, False])})
     env.step(step)
+
+
+def test_a_refused_reset_changes_nothing() -> None:
+    env = make_vec(3)
+    env.reset(seed=0)
+    env.step(np.ones((3, 4), dtype=np.int8))
+    before = student_of(env)
+    with pytest.raises(ValueError, match="reset_mask"):
+        env.reset(seed=1, options={"reset_mask": np.ones(2, dtype=np.bool_)})
+    for name, value in student_of(env).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_modality_named_like_a_teacher_is_no_second_teacher(small_graph: Any) -> None:
+    renamed = {
+        "structure": small_graph.modalities["text"],
+        "image": small_graph.modalities["image"],
+    }
+    graph = replace(small_graph, modalities=renamed)
+    assert make_vec(dataset=graph).teachers == ("structure", "image", "fused")
 
 
 @pytest.mark.parametrize("reward", BUILT_IN_REWARDS)
