@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +27,19 @@ from teachers.pretraining import PretrainingConfig
 from teachers.store import Opinions
 
 Weights = NDArray[np.float32]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def with_gradients(method: Callable[P, R]) -> Callable[P, R]:
+    """Let the student learn also where the caller acts under `no_grad` or `inference_mode`."""
+
+    @wraps(method)
+    def own_mode(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.inference_mode(False), torch.enable_grad():
+            return method(*args, **kwargs)
+
+    return own_mode
 
 
 def resolve_device(name: str) -> torch.device:
@@ -85,6 +100,7 @@ class Classroom:
     trainer: Trainer
     stream: QueryStream
 
+    @with_gradients
     def __init__(
         self, config: DSoMConfig, graph: MultimodalGraph, teachers: tuple[str, ...]
     ) -> None:

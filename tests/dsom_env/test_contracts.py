@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,27 @@ def test_partial_reset_and_truncation() -> None:
         env.step(step)
     env.reset(options={"reset_mask": np.array([False, True, False])})
     env.step(step)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("reward", BUILT_IN_REWARDS)
+def test_the_student_learns_whatever_mode_the_caller_acts_in(reward: str, mode: Any) -> None:
+    students = []
+    for context in (mode, nullcontext):
+        env = make_vec(reward=reward)
+        with context():
+            env.reset(seed=0)
+            for _ in range(2):
+                env.step(np.ones((4, 4), dtype=np.int8))
+        students.append(student_of(env))
+    for name, value in students[0].items():
+        np.testing.assert_array_equal(value, students[1][name])
+
+
+def test_teachers_are_trained_whatever_mode_the_caller_acts_in() -> None:
+    with torch.no_grad():
+        observation, _ = make_vec(teachers=["text"], teacher_rank=3).reset(seed=0)
+    assert np.isfinite(observation).all()
 
 
 def test_a_refused_reset_changes_nothing() -> None:
