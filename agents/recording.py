@@ -26,11 +26,11 @@ class RecordedStudent(AnyVectorWrapper):
         env: the co-training vector environment.
         epochs: the student's budget.
         writer: TensorBoard, or None.
-        select: whether valid chooses the best epoch's state (costs a copy of the student).
 
     Attributes:
-        steps: updates in the budget.
-        curves: `epoch`, `valid_mrr`, `train_loss`, `reward`, `mask_share`, one entry per epoch.
+        steps: updates in the budget; known from the first reset on.
+        curves: `epoch`, `valid_mrr`, `train_loss`, `reward`, one entry per epoch.
+        best_state: the student's state at its best epoch on valid.
     """
 
     def __init__(

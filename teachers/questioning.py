@@ -155,7 +155,7 @@ def _question(
     counts, entities_listed = _union(log_probs, answers, top_k or graph.num_entities)
     rows = torch.from_numpy(np.repeat(np.arange(len(queries)), counts))
     listed = log_probs[:, rows, torch.from_numpy(entities_listed)].T
-    # The tail is what the stored, rounded values leave, so that every label sums to one.
+    # The tail is what the exact values leave: what rounding adds to the listed ones would drown it.
     stored = listed.clamp_min(float(torch.finfo(torch.float16).min)).half()
     mass = torch.zeros(len(queries), len(scorers), dtype=torch.float64)
     mass.index_add_(0, rows, listed.double().exp())

@@ -195,3 +195,14 @@ def test_open_store_is_computed_once_and_equals_a_fresh_one(small_graph: Multimo
     other_k = open_store(small_graph, ("structure", "text"), config, top_k=8, report=said.append)
     assert not said
     assert len(other_k.lists.values) < len(first.lists.values)
+
+
+@pytest.mark.parametrize("combination", ["log_probs", "probs", "per_teacher"])
+@pytest.mark.parametrize("top_k", [3, None])
+def test_labels_sum_to_one_after_rounding(combination: str, top_k: int | None) -> None:
+    graph = random_graph(1)
+    opinions = everything(store_of(graph, random_teachers(graph, 1, 1.5), top_k))
+    weights = torch.ones(len(opinions), 3)
+    for label in opinions.soft_labels(weights, combination):  # type: ignore[arg-type]
+        totals = label.dense().sum(1)
+        torch.testing.assert_close(totals, torch.ones_like(totals), rtol=0, atol=1e-5)
