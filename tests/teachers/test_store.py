@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -49,6 +49,7 @@ def everything(store: TeacherStore) -> Opinions:
 
 @given(seed=st.integers(0, 999), scale=st.sampled_from([0.1, 0.7, 1.5]), code=st.integers(1, 7))
 @settings(max_examples=25, deadline=None)
+@example(seed=0, scale=1.5, code=5)
 @pytest.mark.parametrize("combination", ["log_probs", "probs"])
 def test_exact_store_gives_the_dense_mean(
     combination: str, seed: int, scale: float, code: int
@@ -61,7 +62,9 @@ def test_exact_store_gives_the_dense_mean(
     opinions = everything(store_of(graph, teachers, None))
     weights = mask.repeat(len(opinions), 1)
     (label,) = opinions.soft_labels(weights, combination)  # type: ignore[arg-type]
-    torch.testing.assert_close(label.dense(), expected, rtol=FP16, atol=1e-4)
+    # Half precision is right to 2⁻¹¹ of a log-probability; the normaliser errs as much again.
+    rounding = 2 * 2**-11 * float(dense.abs().max())
+    torch.testing.assert_close(label.dense(), expected, rtol=rounding + 1e-4, atol=1e-4)
 
 
 @given(seed=st.integers(0, 999), scale=st.sampled_from([0.1, 0.7, 1.5]), top_k=st.integers(1, 12))
