@@ -1,5 +1,6 @@
 """The store against exact logits, and cross-fitting against who trained on what."""
 
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -209,3 +210,16 @@ def test_labels_sum_to_one_after_rounding(combination: str, top_k: int | None) -
     for label in opinions.soft_labels(weights, combination):  # type: ignore[arg-type]
         totals = label.dense().sum(1)
         torch.testing.assert_close(totals, torch.ones_like(totals), rtol=0, atol=1e-5)
+
+
+def test_damaged_cache_says_what_to_remove(
+    small_graph: MultimodalGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DSOM_CACHE", str(tmp_path))
+    config = PretrainingConfig(rank=2, max_epochs=1)
+    open_store(small_graph, ("structure",), config)
+    (folder,) = (tmp_path / "stores").iterdir()
+    (folder / "features.npy").write_bytes(b"")
+    monkeypatch.setattr("teachers.cached_store._OPEN", OrderedDict())
+    with pytest.raises(ValueError, match=f"remove {folder}"):
+        open_store(small_graph, ("structure",), config)
