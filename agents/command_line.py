@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import yaml
+
+# A number to everybody but YAML 1.1, which wants a dot and a sign.
+_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -36,15 +40,21 @@ def parse_names(text: str) -> tuple[str, ...]:
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """`gamma=3` as (`gamma`, 3); values are YAML.
+    """`gamma=3` as (`gamma`, 3); values are YAML, but `1e-3` is a number.
 
     Raises:
-        argparse.ArgumentTypeError: there is no `=`.
+        argparse.ArgumentTypeError: there is no `=`, or the value is not YAML.
     """
-    name, separator, value = text.partition("=")
+    name, separator, text_value = text.partition("=")
     if not separator:
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
-    return name.strip(), yaml.safe_load(value)
+    try:
+        value = yaml.safe_load(text_value)
+    except yaml.YAMLError:
+        raise argparse.ArgumentTypeError(f"the value is not YAML: {text!r}") from None
+    if isinstance(value, str) and _EXPONENT.fullmatch(value):
+        value = float(value)
+    return name.strip(), value
 
 
 def add_environment_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +79,7 @@ def run(main: Callable[[], int | None]) -> None:
     """Run a script: bad input is one sentence and exit code 2, Ctrl-C is 130."""
     try:
         code = main()
-    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:

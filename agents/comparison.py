@@ -110,7 +110,7 @@ def compare(
     def write(complete: bool) -> dict[str, Any]:
         return _write_results(out, config, context, finished, failures, complete)
 
-    jobs = max(1, min(jobs or len(os.sched_getaffinity(0)), len(waiting)))
+    jobs = max(1, min(jobs or _cores(), len(waiting)))
     epochs = config.trial.epochs
     try:
         with tqdm(
@@ -161,11 +161,17 @@ def _context(config: ComparisonConfig, quiet: bool) -> dict[str, Any]:
         "provenance": {
             "command": shlex.join(["python", *sys.argv]),
             "machine": _processor(),
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": _cores(),
             "python": platform.python_version(),
             "versions": {name: version(name) for name in _VERSIONS},
         },
     }
+
+
+def _cores() -> int:
+    """Processors that this process may use."""
+    # Not every system can pin a process to some of them.
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _processor() -> str:
@@ -227,9 +233,6 @@ def _end_with_parent() -> None:
 def _run_in_worker(trial: TrialConfig, folder: Path) -> dict[str, Any] | str:
     """The trial's result, or the error in words."""
     folder.mkdir(parents=True, exist_ok=True)
-    for old in (folder / "tensorboard").glob("events.*"):
-        # Left by a trial that was interrupted: its curves would be drawn twice.
-        old.unlink()
     try:
         return run_trial(trial, folder, lambda epoch, mrr: _progress.put(1))
     except Exception as error:  # the other trials go on; the parent reports it

@@ -69,7 +69,7 @@ class FixedMask(MaskPolicy):
 
     Masks are compared by the students that they teach and not by their own ranks: the teachers
     that rank best are not those that teach best (findings.md 4). Every mask teaches a probe
-    student for `first_epochs`; the better half goes on from scratch with twice as many.
+    student for `first_epochs`; the best quarter goes on from scratch with twice as many.
 
     Args:
         first_epochs: length of the first round.
@@ -84,9 +84,10 @@ class FixedMask(MaskPolicy):
     def prepare(self, classroom: Classroom, probe: Probe) -> None:
         """Search; see the class."""
         count = len(classroom.teachers)
-        bits = (np.arange(2 ** min(count, 20))[:, None] >> np.arange(count)) & 1
-        candidates = [row.astype(np.bool_) for row in bits]
-        if len(candidates) > self.most_masks:
+        if 2**count <= self.most_masks:
+            bits = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
+            candidates = list(bits.astype(np.bool_))
+        else:
             # Of many teachers: all, none, each alone, each left out.
             eye = np.eye(count, dtype=np.bool_)
             ends = [np.zeros(count, dtype=np.bool_), np.ones(count, dtype=np.bool_)]

@@ -26,11 +26,11 @@ class RecordedStudent(AnyVectorWrapper):
         env: the co-training vector environment.
         epochs: the student's budget.
         writer: TensorBoard, or None.
-        select: whether valid chooses the best epoch's state (costs a copy of the student).
 
     Attributes:
-        steps: updates in the budget.
-        curves: `epoch`, `valid_mrr`, `train_loss`, `reward`, `mask_share`, one entry per epoch.
+        steps: updates in the budget; known from the first reset on.
+        curves: `epoch`, `valid_mrr`, `train_loss`, `reward`, one entry per epoch.
+        best_state: the student's state at its best epoch on valid.
     """
 
     def __init__(
@@ -184,5 +184,12 @@ class RecordedStudent(AnyVectorWrapper):
 
 
 def open_writer(folder: Path | None) -> SummaryWriter | None:
-    """A TensorBoard writer into `folder/tensorboard`, or None."""
-    return SummaryWriter(str(folder / "tensorboard")) if folder else None
+    """A TensorBoard writer into `folder/tensorboard`, or None.
+
+    What an interrupted trial left there is removed: its curves would be drawn twice.
+    """
+    if folder is None:
+        return None
+    for old in (folder / "tensorboard").glob("events.*"):
+        old.unlink()
+    return SummaryWriter(str(folder / "tensorboard"))

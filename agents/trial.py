@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from dsom_env.config import DSoMConfig
 from dsom_env.sb3 import SB3VecEnv
 from graphs import MultimodalGraph, load_graph
 from graphs.files import atomic_write, config_hash
+from graphs.naming import unknown
 from students.registry import make_student
 from students.scorer import Scorer
 
@@ -80,6 +81,7 @@ def resolve(config: TrialConfig) -> tuple[AgentSpec, tuple[str, ...]]:
         ValueError: unknown dataset, teacher, agent or keyword, or a bad value: all arguments of
             the environment are checked here, before any work.
     """
+    _check_settings(config.environment)
     arguments: dict[str, Any] = {"teachers": config.teachers, **config.environment}
     if config.reward:
         arguments["reward"] = config.reward
@@ -87,6 +89,18 @@ def resolve(config: TrialConfig) -> tuple[AgentSpec, tuple[str, ...]]:
     teachers: tuple[str, ...] = env.unwrapped.teachers
     spec = agent_spec(config.agent, teachers)
     return spec, spec.teachers or teachers
+
+
+def _check_settings(names: Iterable[str]) -> None:
+    """Refuse what is no argument of the environment: Gymnasium takes keywords of its own."""
+    own = ("dataset", "teachers", "reward")
+    valid = [field.name for field in fields(DSoMConfig) if field.name not in own]
+    for name in names:
+        if name in (*own, "num_envs"):
+            option = "batch" if name == "num_envs" else name
+            raise ValueError(f"{name} has an option of its own here: use {option}")
+        if name not in valid:
+            raise unknown("keyword", name, valid)
 
 
 def run_trial(
@@ -181,7 +195,10 @@ def load_trained_student(folder: Path) -> tuple[Scorer, MultimodalGraph]:
     path = folder / "result.json"
     if not path.exists():
         raise FileNotFoundError(f"{folder} holds no finished trial: {path} is missing")
-    config = TrialConfig(**_read_result(path)["config"])
+    try:
+        config = TrialConfig(**_read_result(path)["config"])
+    except TypeError as error:
+        raise ValueError(f"{path} is not a finished trial: {error}") from None
     environment = DSoMConfig.from_kwargs(dataset=config.dataset, **config.environment)
     graph = load_graph(config.dataset)
     student = make_student(
@@ -217,18 +234,21 @@ def _run_policy(
     """A plain loop for agents that do not learn; `gate` is the reward that costs them nothing."""
     assert spec.policy is not None  # noqa: S101 - the caller dispatched on it
     policy = spec.policy()
+    plain: dict[str, Any] = {"reward": "gate", "action_mode": "mask"}
+    if config.reward:
+        # Learners withhold a reward split; nobody may learn from it while they may not.
+        asked = DSoMConfig.from_kwargs(**(config.environment | {"reward": config.reward}))
+        plain["reward_fraction"] = asked.withheld
 
     def probe(mask: NDArray[np.bool_], epochs: int) -> float:
-        env = RecordedStudent(
-            _environment(config, teachers, reward="gate", action_mode="mask"), epochs
-        )
+        env = RecordedStudent(_environment(config, teachers, **plain), epochs)
         env.reset(seed=config.seed)
         masks = np.tile(mask.astype(np.float32), (config.batch, 1))
         while not env.done:
             env.teach(masks)
         return env.best_mrr
 
-    env: Any = _environment(config, teachers, reward="gate", action_mode="mask")
+    env: Any = _environment(config, teachers, **plain)
     recorded = RecordedStudent(env, config.epochs, writer)
     recorded.reset(seed=config.seed)
     policy.prepare(recorded.classroom, probe)
@@ -294,14 +314,15 @@ def _run_learner(
         **parameters["algorithm"],
     )
     # Stable-Baselines3 has just seeded the environment with its own seed; the student has the
-    # trial's.
+    # trial's. The budget is known from the first reset on; `learn` resets once more.
+    recorded.reset(seed=config.seed)
     env.seed(config.seed)
     # Without a folder Stable-Baselines3 would make one of its own in the temporary folder.
     quiet = Logger(None, [])
     model.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]) if folder else quiet)
     callback = _StopWhenSpent(recorded, on_epoch)
-    budget = int(1e15)
-    model.learn(budget, callback=callback, log_interval=8)
+    # Schedules (DQN's exploration, decaying rates) run over the budget; the callback ends it.
+    model.learn(recorded.steps * recorded.num_envs, callback=callback, log_interval=8)
     extras = {"hyperparameters": parameters}
     if folder:
         weights = {k: v.contiguous() for k, v in model.policy.state_dict().items()}

@@ -42,10 +42,18 @@ def beats(row: dict[str, Any], other: str) -> bool:
     return bool(difference and difference["interval"] and difference["interval"][0] > 0)
 
 
+def learners_of(results: dict[str, Any]) -> list[str]:
+    """The agents of `summary` that learn, those of the zoo first and then plugged-in ones."""
+    learned = {run["agent"] for run in results["runs"] if "hyperparameters" in run}
+    names = [row["agent"] for row in results["summary"]]
+    own = [name for name in LEARNERS if name in names]
+    return own + [name for name in names if name in learned and name not in own]
+
+
 def overall_verdict(results: dict[str, Any]) -> str:
     """Whether choosing per triple helped: every learner against the controls that are there."""
     rows = {row["agent"]: row for row in results["summary"]}
-    learners = [name for name in LEARNERS if name in rows]
+    learners = learners_of(results)
     controls = [name for name in CONTROLS if name in rows]
     if not rows:
         return "No trial has finished."
@@ -55,7 +63,9 @@ def overall_verdict(results: dict[str, Any]) -> str:
     if not {"all", "random"} <= set(controls):
         missing = ", ".join(name for name in ("all", "random") if name not in controls)
         return f"Whether choosing helped cannot be said without {missing}{partial}."
-    if max(row["runs"] for row in rows.values()) < 2:
+    # Trials that failed or have not run yet may leave an agent with a single seed.
+    learners = [name for name in learners if rows[name]["runs"] > 1]
+    if not learners or min(rows[name]["runs"] for name in controls) < 2:
         return f"One seed cannot tell any agents apart{partial}."
     winners = [name for name in learners if all(beats(rows[name], control) for control in controls)]
     if winners:

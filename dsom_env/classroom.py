@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -26,20 +28,39 @@ from teachers.pretraining import PretrainingConfig
 from teachers.store import Opinions
 
 Weights = NDArray[np.float32]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def with_gradients(method: Callable[P, R]) -> Callable[P, R]:
+    """Let the student learn also where the caller acts under `no_grad` or `inference_mode`."""
+
+    @wraps(method)
+    def own_mode(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.inference_mode(False), torch.enable_grad():
+            return method(*args, **kwargs)
+
+    return own_mode
 
 
 def resolve_device(name: str) -> torch.device:
     """`auto` is CUDA where there is one, else the CPU.
 
     Raises:
-        ValueError: torch knows no such device.
+        ValueError: torch knows no such device, or this machine has none.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device: {name!r} is not a torch device; try 'auto' or 'cpu'") from error
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        # A build without CUDA says so with an AssertionError.
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device: {name!r} cannot be used ({reason}); try 'auto' or 'cpu'"
+        ) from None
+    return device
 
 
 def derived_seed(seed: int, purpose: str) -> int:
@@ -80,6 +101,7 @@ class Classroom:
     trainer: Trainer
     stream: QueryStream
 
+    @with_gradients
     def __init__(
         self, config: DSoMConfig, graph: MultimodalGraph, teachers: tuple[str, ...]
     ) -> None:
@@ -97,6 +119,10 @@ class Classroom:
         self.queries = graph.queries("train")
         triples = len(graph.triples["train"])
         withheld = reward_split(triples, config.withheld)
+        if config.withheld and not len(withheld):
+            raise ValueError(
+                f"reward_fraction: {config.withheld!r} of {triples} training triples is none at all"
+            )
         taught = np.setdiff1d(np.arange(triples), withheld)
         # Both directions of a triple are withheld together.
         self.taught_rows: IntArray = np.concatenate([taught, taught + triples])

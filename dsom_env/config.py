@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,8 @@ COMBINATIONS = ("log_probs", "probs", "per_teacher")
 # `gym.make` with built-in names answers at once, they are imported only then.
 BUILT_IN_REWARDS = ("improvement", "gate", "advantage", "heldout", "validation")
 BUILT_IN_STUDENTS = ("complex", "distmult", "rotate")
+NEIGHBORS = ("one_hop", "same_relation", "answer")
+PARTITIONS = ("two_way", "three_way")
 # More subsets than this would make one output per subset absurd.
 MOST_TEACHERS_FOR_SUBSETS = 12
 
@@ -96,10 +100,14 @@ class DSoMConfig:
         """
         if self.reward is None:
             object.__setattr__(self, "reward", "improvement" if self.cotrain else "gate")
+        if not isinstance(self.dataset, (str, Path, MultimodalGraph)):
+            raise ValueError(f"dataset must be a name, a path or a graph, got {self.dataset!r}")
         choices: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
             ("action_mode", self.action_mode, ACTION_MODES),
             ("autoreset_mode", _mode_name(self.autoreset_mode), AUTORESET_MODES),
             ("combination", self.combination, COMBINATIONS),
+            ("neighbors", self.neighbors, NEIGHBORS),
+            ("partition", self.partition, PARTITIONS),
         )
         for argument, value, valid in choices:
             if value not in valid:
@@ -122,10 +130,7 @@ class DSoMConfig:
         for argument in ("max_episode_steps", "top_k"):
             if getattr(self, argument) is not None:
                 _require_count(argument, getattr(self, argument))
-        for argument in ("control_fraction", "reward_fraction"):
-            value = getattr(self, argument)
-            if value is not None and not 0 <= value < 1:
-                raise ValueError(f"{argument} must lie in [0, 1), got {value!r}")
+        self._check_numbers()
         if not self.cotrain and self.reward != "gate":
             raise ValueError(
                 f"reward {self.reward!r} needs a student that learns; with cotrain=False the only "
@@ -135,10 +140,36 @@ class DSoMConfig:
         if self.reward in ("heldout", "validation") and self.reward_fraction == 0:
             raise ValueError(f"reward {self.reward!r} needs a reward_fraction above 0")
 
+    def _check_numbers(self) -> None:
+        for argument in ("cotrain", "only_beneficial", "verbose"):
+            if not isinstance(getattr(self, argument), bool):
+                raise ValueError(
+                    f"{argument} must be true or false, got {getattr(self, argument)!r}"
+                )
+        for argument in ("control_fraction", "reward_fraction"):
+            value = getattr(self, argument)
+            if value is not None and not (_is_number(value) and 0 <= value < 1):
+                raise ValueError(f"{argument} must lie in [0, 1), got {value!r}")
+        for argument in ("learning_rate", "temperature"):
+            value = getattr(self, argument)
+            if not (_is_number(value) and value > 0):
+                raise ValueError(f"{argument} must be a positive number, got {value!r}")
+        for argument in ("regularisation", "gamma", "beta_warmup", "alpha", "beta"):
+            value = getattr(self, argument)
+            if argument in ("alpha", "beta") and value == "mass":
+                continue
+            if not (_is_number(value) and value >= 0):
+                mass = " or 'mass'" if argument in ("alpha", "beta") else ""
+                raise ValueError(f"{argument} must be a number ≥ 0{mass}, got {value!r}")
+
     def _check_teachers(self) -> None:
         if self.teachers is None:
             return
-        if isinstance(self.teachers, str) or not all(isinstance(t, str) for t in self.teachers):
+        if (
+            isinstance(self.teachers, str)
+            or not isinstance(self.teachers, Sequence)
+            or not all(isinstance(t, str) for t in self.teachers)
+        ):
             raise ValueError(f"teachers must be a list of names, got {self.teachers!r}")
         if not self.teachers or len(set(self.teachers)) != len(self.teachers):
             raise ValueError(f"teachers must be distinct and at least one, got {self.teachers!r}")
@@ -182,6 +213,11 @@ def _mode_name(mode: object) -> str:
     """Name of an autoreset mode given as a string or as Gymnasium's enum."""
     name = getattr(mode, "name", mode)
     return str(name).lower().replace("-", "_")
+
+
+def _is_number(value: object) -> bool:
+    """A finite number; NumPy's count too, truth values do not."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _require_count(argument: str, value: object) -> None:

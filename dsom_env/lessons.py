@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dsom_env.classroom import Classroom, Lesson, Weights, answer_log_probs
+from dsom_env.classroom import Classroom, Lesson, Weights, answer_log_probs, with_gradients
 from dsom_env.rewards import REWARDS, Gate, Reward, control_rows
 from graphs import Queries
 from graphs.csr import IntArray
@@ -79,6 +79,7 @@ class TeachFrozen:
         # Whatever the config says: only `gate` can be priced without an update.
         return Gate(self.classroom)
 
+    @with_gradients
     def start_student(self, seed: int, batch: int) -> None:
         """A new student and the first `batch` queries, from `seed` alone."""
         self.classroom.start_student(seed)
@@ -103,6 +104,7 @@ class TeachFrozen:
             self._observation = self.classroom.observe(self.lesson)
         return self._observation
 
+    @with_gradients
     def step(self, masks: Weights, acting: NDArray[np.bool_], ends: bool) -> Outcome:
         """Teach the acting rows and give them new queries; the others keep theirs.
 

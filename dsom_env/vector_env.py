@@ -136,6 +136,9 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
         for name in options:
             if name not in ("reinit_student", "reset_mask"):
                 raise unknown("options", name, ("reinit_student", "reset_mask"))
+        mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, dtype=np.bool_)))
+        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
+            raise ValueError(f"options: reset_mask must be bool [{self.num_envs}]")
         if self.lessons is None:
             from dsom_env.classroom import Classroom
             from dsom_env.lessons import TeachFrozen, TeachStudent
@@ -148,9 +151,6 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
             seed = int(self.np_random.integers(2**31))
         if seed is not None:
             self.lessons.start_student(seed, self.num_envs)
-        mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, dtype=np.bool_)))
-        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
-            raise ValueError(f"options: reset_mask must be bool [{self.num_envs}]")
         self._elapsed[mask] = 0
         self._over[mask] = False
         self.lessons.start_episode()
@@ -269,7 +269,8 @@ def _load(config: DSoMConfig) -> MultimodalGraph:
 def _teacher_names(config: DSoMConfig, graph: MultimodalGraph) -> tuple[str, ...]:
     """The chosen teachers, or all that the graph has."""
     modalities = tuple(sorted(graph.modalities))
-    usual = ("structure", *modalities, *(("fused",) if modalities else ()))
+    # A modality may have the name of a teacher of the registry, which then is what it means.
+    usual = tuple(dict.fromkeys(("structure", *modalities, *(("fused",) if modalities else ()))))
     names = usual if config.teachers is None else cast("tuple[str, ...]", config.teachers)
     for name in names:
         if name not in usual:

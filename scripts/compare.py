@@ -50,9 +50,9 @@ def main() -> int:
     try:
         results = compare(config, arguments.out, arguments.jobs, arguments.quiet)
     except KeyboardInterrupt:
-        print(
-            f"\nfinished trials are in {arguments.out / 'results.json'}; the same command resumes"
-        )
+        if (arguments.out / "results.json").exists():
+            print(f"\nfinished trials are in {arguments.out / 'results.json'}", end="; ")
+            print("the same command resumes")
         raise
     print(terminal_table(results))
     print(f"\nreport:      {arguments.out / 'report.html'}")

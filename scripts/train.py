@@ -27,6 +27,8 @@ def main() -> None:
     add_environment_arguments(command)
     arguments = command.parse_args()
     if arguments.threads is not None:
+        if arguments.threads < 1:
+            raise ValueError(f"--threads must be at least 1, got {arguments.threads}")
         torch.set_num_threads(arguments.threads)
     config = TrialConfig(
         agent=arguments.agent,

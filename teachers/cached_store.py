@@ -83,6 +83,9 @@ def open_store(
         top_k: entities listed per teacher; None for exact logits.
         report: called with lines while teachers are being trained.
         progress: called with (done, all) queries while the store is being filled.
+
+    Raises:
+        ValueError: the cache holds a damaged store; the sentence says what to remove.
     """
     config = config or PretrainingConfig()
     keys = [
@@ -95,7 +98,10 @@ def open_store(
     cache = cache_folder()
     folder = cache / "stores" / key if cache else None
     if folder and folder.is_dir():
-        store = read_store(folder, key)
+        try:
+            store = read_store(folder, key)
+        except ValueError as error:
+            raise ValueError(f"{error}; remove {folder} and it is computed again") from None
     else:
         models = load_teachers(graph, teachers, config, folds, report)
         store = build_store(graph, models, top_k, progress=progress)

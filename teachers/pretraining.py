@@ -170,7 +170,10 @@ def load_teacher(
     cache = cache_folder()
     for root in (SHIPPED, cache / "teachers" if cache else None):
         if root and (root / key).is_dir():
-            read_manifest(root / key, key)
+            try:
+                read_manifest(root / key, key)
+            except ValueError as error:
+                raise ValueError(f"{error}; remove {root / key} and it is trained again") from None
             return _read_teacher(root / key / "teacher.safetensors", graph, name, config)
     scorer = pretrain(graph, name, config, folds, fold, report)
     if cache:

@@ -204,7 +204,7 @@ def _question(
     log_probs = torch.stack(
         [o.logits.view(-1)[places] - o.log_normaliser[row_of[rows]] for o in opinions], dim=1
     )
-    # The tail is what the stored, rounded values leave, so that every label sums to one.
+    # The tail is what the exact values leave: what rounding adds to the listed ones would drown it.
     stored = log_probs.clamp_min(float(torch.finfo(torch.float16).min)).half()
     mass = torch.zeros(len(queries), len(scorers), dtype=torch.float64)
     mass.index_add_(0, rows, log_probs.double().exp())

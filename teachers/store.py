@@ -80,14 +80,11 @@ class Opinions:
         # Untaught rows have no distribution; any finite one keeps the arithmetic clean.
         log_probs = torch.where(taught[self.rows] > 0, log_probs, 0.0)
         log_tail = torch.where(taught > 0, log_tail, 0.0)
-        return [self._label(log_probs, log_tail, taught, renormalise=True)]
+        return [self._label(log_probs, log_tail, taught)]
 
-    def _label(
-        self, log_probs: Tensor, log_tail: Tensor, weight: Tensor, renormalise: bool = False
-    ) -> SoftLabel:
+    def _label(self, log_probs: Tensor, log_tail: Tensor, weight: Tensor) -> SoftLabel:
+        """A label that sums to one, which means do not, nor values stored in half precision."""
         label = SoftLabel(self.rows, self.entities, log_probs, log_tail, weight, self.num_entities)
-        if not renormalise:
-            return label
         normaliser = distribution_normaliser(self.rows, log_probs, log_tail, label.tail_sizes())
         return SoftLabel(
             self.rows,

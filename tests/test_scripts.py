@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.command_line import parse_setting
 from tests.agents.conftest import SMALL
 
 ROOT = Path(__file__).parents[1]
@@ -68,6 +69,12 @@ def test_pretrain_shows_every_teacher() -> None:
         ("train.py", ["--agent", "ppo", "--epochs", "0"], "epochs"),
         ("train.py", ["--agent", "ppo", "--set", "gama=2"], "gamma"),
         ("train.py", ["--agent", "ppo", "--set", "gama"], "NAME=VALUE"),
+        ("train.py", ["--agent", "ppo", "--set", "gamma=["], "YAML"),
+        ("train.py", ["--agent", "ppo", "--set", "gamma=much"], "gamma"),
+        ("train.py", ["--agent", "ppo", "--set", "num_envs=3"], "batch"),
+        ("train.py", ["--agent", "ppo", "--set", "dataset=emoji"], "dataset"),
+        ("train.py", ["--agent", "ppo", "--set", "vectorization_mode=sync"], "keyword"),
+        ("train.py", ["--agent", "ppo", "--threads", "0"], "--threads"),
         ("compare.py", ["--agents", "all,all"], "agents"),
         ("compare.py", ["--agents", "all", "--seeds", "x"], "count"),
         ("compare.py", ["--agents", "all", "--seeds", "0"], "count"),
@@ -85,6 +92,21 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     assert says in last
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_way_is_one_sentence(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    target.write_text("")
+    done = program("train.py", "--agent", "none", "--dataset", SMALL, "--out", target, *SETTINGS)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error:")
+    assert "Traceback" not in done.stderr
+
+
+def test_settings_are_yaml_with_exponents() -> None:
+    assert parse_setting("learning_rate=1e-3") == ("learning_rate", 0.001)
+    assert parse_setting("cotrain=false") == ("cotrain", False)
+    assert parse_setting("neighbors=answer") == ("neighbors", "answer")
 
 
 def test_evaluate_and_report_refuse_other_folders(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from agents.report.charts import curve_chart, heat_table, interval_chart
-from agents.verdicts import FOOTNOTE, LEARNERS, compared
+from agents.verdicts import FOOTNOTE, compared, learners_of
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1b1f24;--soft:#57606a;--paper:#fff;--line:#d8dee4;
@@ -16,7 +16,7 @@ _STYLE = """
 @media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9aa5b1;--paper:#0f1318;
 --line:#30363d;--card:#171c23;--mark:#56b4e9;--heat:86,180,233}}
 *{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);
-font:16px/1.5 system-ui,sans-serif}main{max-width:60rem;margin:auto;padding:1rem}
+font:16px/1.5 system-ui,sans-serif}main{max-width:66rem;margin:auto;padding:1rem}
 h1{font-size:1.5rem;margin:.5rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem}
 .verdict{background:var(--card);border-left:4px solid var(--mark);padding:.8rem 1rem;
 font-size:1.1rem}.soft,caption{color:var(--soft);font-size:.9rem}caption{text-align:left}
@@ -104,7 +104,7 @@ def _runs_of(results: dict[str, Any], agent: str) -> list[dict[str, Any]]:
 def _table(results: dict[str, Any]) -> str:
     names = [
         *("agent", "test MRR", "95 % interval", "Hits@1", "Hits@3", "Hits@10"),
-        *("P(better than all)", "valid MRR", "seconds", "extra search"),
+        *("P(> all)", "valid MRR", "seconds", "search"),
     ]
     head = "".join(f'<th scope="col"><button>{escape(name)}</button></th>' for name in names)
     body = []
@@ -120,7 +120,7 @@ def _table(results: dict[str, Any]) -> str:
             (-1 if chance is None else chance, "–" if chance is None else f"{chance:.2f}"),
             (v := _mean(runs, "valid", "mrr"), f"{v:.4f}"),
             (v := _mean(runs, "seconds"), f"{v:.1f}"),
-            (search, f"{search:.0f} epochs" if search else "–"),
+            (search, f"+{search:.0f} epochs" if search else "–"),
         ]
         columns = "".join(f'<td data-value="{value}">{text}</td>' for value, text in cells)
         agent = escape(row["agent"])
@@ -166,7 +166,8 @@ def _curves(results: dict[str, Any]) -> str:
 def _shares(results: dict[str, Any]) -> str:
     teachers = list(results["teachers"])
     tables = []
-    for agent in [row["agent"] for row in results["summary"] if row["agent"] in LEARNERS]:
+    learners = learners_of(results)
+    for agent in [row["agent"] for row in results["summary"] if row["agent"] in learners]:
         runs = _runs_of(results, agent)
         relations = list(dict.fromkeys(name for run in runs for name in run["mask_by_relation"]))
         rows = {}
@@ -200,10 +201,11 @@ def _head_room(results: dict[str, Any]) -> str:
             "soft labels lies in the other entities, and there is no head-room of this kind to "
             "realise.</p>"
         )
+    learners = learners_of(results)
     items = "".join(
         f"<li>{escape(agent)}: {(score - scores['fixed']) / room:+.0%}</li>"
         for agent, score in scores.items()
-        if agent in LEARNERS
+        if agent in learners
     )
     return f"{title}<p>Of {room:.4f} MRR between fixed and oracle:</p><ul>{items}</ul>"
 

@@ -34,7 +34,7 @@ def test_probability_of_improvement_by_brute_force(first: list[float], second: l
     assert ours + probability_of_improvement(np.array(second), np.array(first)) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("count", [2, 3, 5, 12, 31])
+@pytest.mark.parametrize("count", [2, 3, 5, 12, 31, 32, 60])
 def test_paired_interval_is_students_t(count: int) -> None:
     rng = np.random.default_rng(count)
     first, second = rng.normal(size=count), rng.normal(size=count)
@@ -127,6 +127,8 @@ def test_verdicts_say_what_the_intervals_allow() -> None:
         ({"all": BASE, "random": shifted(0.02), "ppo": shifted(0.02)}, "did not help.*random"),
         ({"all": BASE, "ppo": shifted(0.02)}, "cannot be said without random"),
         ({"all": [0.5], "random": [0.5], "ppo": [0.6]}, "One seed"),
+        ({"all": BASE, "random": BASE, "ppo": [0.6]}, "One seed"),
+        ({"all": BASE, "random": BASE[:1], "ppo": BASE}, "One seed"),
         ({"all": BASE, "random": BASE}, "No learning agent"),
     ],
 )
@@ -134,6 +136,15 @@ def test_overall_verdict(gains: dict[str, list[float]], says: str) -> None:
     import re
 
     assert re.search(says, str(results(gains)["verdict"]))
+
+
+def test_learners_that_are_plugged_in_count_too() -> None:
+    found = results({"all": BASE, "random": BASE, "mine": shifted(0.02)})
+    assert "No learning agent" in found["verdict"]
+    for entry in found["runs"]:
+        if entry["agent"] == "mine":
+            entry["hyperparameters"] = {}
+    assert "mine beats every control" in overall_verdict(found)
 
 
 def test_table_fits_and_is_best_first() -> None:

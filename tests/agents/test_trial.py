@@ -114,6 +114,11 @@ def test_files_of_a_trial(small_trial: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "student.safetensors").write_bytes(b"not weights")
     with pytest.raises(ValueError, match="student"):
         load_trained_student(tmp_path)
+    document = json.loads((tmp_path / "result.json").read_text("utf-8"))
+    document["config"]["nonsense"] = 1
+    (tmp_path / "result.json").write_text(json.dumps(document))
+    with pytest.raises(ValueError, match="nonsense"):
+        load_trained_student(tmp_path)
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(ValueError, match="finished trial"):
         finished_trial(tmp_path, config)
@@ -241,3 +246,40 @@ def test_hyperparameters_merge_by_dataset() -> None:
     for agent, spec in AGENTS.items():
         if spec.learner:
             assert load_hyperparameters(agent, "emoji")["algorithm"]
+
+
+def test_an_interrupted_trial_leaves_no_curves(small_trial: dict[str, Any], tmp_path: Path) -> None:
+    config = TrialConfig("a2c", **small_trial)
+
+    def interrupt(epoch: int, mrr: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(config, tmp_path, interrupt)
+    assert finished_trial(tmp_path, config) is None
+    run_trial(config, tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("student/valid_mrr")] == [1, 2]
+
+
+def test_a_reward_split_is_withheld_from_every_agent(small_trial: dict[str, Any]) -> None:
+    """Baselines would otherwise learn from triples, and make updates, that learners must not."""
+    steps = {
+        run_trial(TrialConfig(agent, reward="heldout", **small_trial))["student_steps"]
+        for agent in ("all", "fixed", "a2c")
+    }
+    assert len(steps) == 1
+    graph = load_graph(SMALL)
+    assert steps == {round(2 * 2 * round(0.95 * len(graph.triples["train"])) / 64)}
+
+
+def test_schedules_of_a_learner_run_over_the_budget(
+    small_trial: dict[str, Any], tmp_path: Path
+) -> None:
+    """DQN explores for the first 30 % of the student's budget, not for ever."""
+    run_trial(TrialConfig("dqn", **small_trial), tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    rates = [event.value for event in events.Scalars("rollout/exploration_rate")]
+    assert rates[-1] == pytest.approx(0.05)

@@ -3,12 +3,15 @@
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
@@ -190,6 +193,47 @@ def test_partial_reset_and_truncation() -> None:
     env.step(step)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("reward", BUILT_IN_REWARDS)
+def test_the_student_learns_whatever_mode_the_caller_acts_in(reward: str, mode: Any) -> None:
+    students = []
+    for context in (mode, nullcontext):
+        env = make_vec(reward=reward)
+        with context():
+            env.reset(seed=0)
+            for _ in range(2):
+                env.step(np.ones((4, 4), dtype=np.int8))
+        students.append(student_of(env))
+    for name, value in students[0].items():
+        np.testing.assert_array_equal(value, students[1][name])
+
+
+def test_teachers_are_trained_whatever_mode_the_caller_acts_in() -> None:
+    with torch.no_grad():
+        observation, _ = make_vec(teachers=["text"], teacher_rank=3).reset(seed=0)
+    assert np.isfinite(observation).all()
+
+
+def test_a_refused_reset_changes_nothing() -> None:
+    env = make_vec(3)
+    env.reset(seed=0)
+    env.step(np.ones((3, 4), dtype=np.int8))
+    before = student_of(env)
+    with pytest.raises(ValueError, match="reset_mask"):
+        env.reset(seed=1, options={"reset_mask": np.ones(2, dtype=np.bool_)})
+    for name, value in student_of(env).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_modality_named_like_a_teacher_is_no_second_teacher(small_graph: Any) -> None:
+    renamed = {
+        "structure": small_graph.modalities["text"],
+        "image": small_graph.modalities["image"],
+    }
+    graph = replace(small_graph, modalities=renamed)
+    assert make_vec(dataset=graph).teachers == ("structure", "image", "fused")
+
+
 @pytest.mark.parametrize("reward", BUILT_IN_REWARDS)
 @given(data=st.data())
 @settings(max_examples=8, deadline=None)
@@ -240,6 +284,17 @@ def test_observations_are_the_callers_own() -> None:
         ("device", "gpu0", "device"),
         ("gamma", -1.0, "gamma"),
         ("alpha", "much", "alpha"),
+        ("dataset", 3, "dataset"),
+        ("teachers", 3, "teachers"),
+        ("neighbors", "one-hop", "neighbors.*one_hop"),
+        ("partition", "2way", "partition.*two_way"),
+        ("gamma", "much", "gamma"),
+        ("gamma", float("nan"), "gamma"),
+        ("learning_rate", "1e-3", "learning_rate"),
+        ("regularisation", None, "regularisation"),
+        ("beta_warmup", "long", "beta_warmup"),
+        ("control_fraction", "some", "control_fraction"),
+        ("cotrain", "no", "cotrain"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*render_mode.*:UserWarning")  # Gymnasium's own, before ours
@@ -248,6 +303,13 @@ def test_bad_arguments_are_named(name: str, value: object, says: str) -> None:
         make(**{name: value}).reset()
     with pytest.raises(ValueError, match=says):
         make_vec(**{name: value}).reset()
+
+
+def test_what_only_the_world_can_tell_is_refused_at_the_first_reset() -> None:
+    with pytest.raises(ValueError, match="reward_fraction"):
+        make(reward="heldout", reward_fraction=1e-6).reset()
+    with pytest.raises(ValueError, match="device"):
+        make(device=f"cuda:{torch.cuda.device_count()}").reset()
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, True])

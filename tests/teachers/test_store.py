@@ -1,11 +1,13 @@
 """The store against exact logits, and cross-fitting against who trained on what."""
 
+import re
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -58,6 +60,7 @@ def everything(store: TeacherStore) -> Opinions:
 
 @given(seed=st.integers(0, 999), scale=st.sampled_from([0.1, 0.7, 1.5]), code=st.integers(1, 7))
 @settings(max_examples=25, deadline=None)
+@example(seed=0, scale=1.5, code=5)
 @pytest.mark.parametrize("combination", ["log_probs", "probs"])
 def test_exact_store_gives_the_dense_mean(
     combination: str, seed: int, scale: float, code: int
@@ -205,3 +208,27 @@ def test_open_store_is_computed_once_and_equals_a_fresh_one(small_graph: Multimo
     other_k = open_store(small_graph, ("structure", "text"), config, top_k=8, report=said.append)
     assert not said
     assert len(other_k.lists.values) < len(first.lists.values)
+
+
+@pytest.mark.parametrize("combination", ["log_probs", "probs", "per_teacher"])
+@pytest.mark.parametrize("top_k", [3, None])
+def test_labels_sum_to_one_after_rounding(combination: str, top_k: int | None) -> None:
+    graph = random_graph(1)
+    opinions = everything(store_of(graph, random_teachers(graph, 1, 1.5), top_k))
+    weights = torch.ones(len(opinions), 3)
+    for label in opinions.soft_labels(weights, combination):  # type: ignore[arg-type]
+        totals = label.dense().sum(1)
+        torch.testing.assert_close(totals, torch.ones_like(totals), rtol=0, atol=1e-5)
+
+
+def test_damaged_cache_says_what_to_remove(
+    small_graph: MultimodalGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DSOM_CACHE", str(tmp_path))
+    config = PretrainingConfig(rank=2, max_epochs=1)
+    open_store(small_graph, ("structure",), config)
+    (folder,) = (tmp_path / "stores").iterdir()
+    (folder / "features.npy").write_bytes(b"")
+    monkeypatch.setattr("teachers.cached_store._OPEN", OrderedDict())
+    with pytest.raises(ValueError, match=re.escape(f"remove {folder}")):
+        open_store(small_graph, ("structure",), config)
