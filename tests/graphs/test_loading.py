@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import graphs.formats.native
 import graphs.loading
 from graphs import (
     GraphWarning,
@@ -196,7 +197,7 @@ class TestArrayFiles:
             ({"entities": [[0]], "features": [[1.0]]}, r"'entities': expected shape \(any\)"),
             ({"entities": [0], "features": [1.0]}, r"'features': expected shape \(1, any\)"),
             ({"entities": [0.5], "features": [[1.0]]}, r"'entities': expected numpy kind i or u"),
-            ({"entities": ["0"], "features": [[1.0]]}, r"'entities': expected numpy kind i or u"),
+            ({"entities": [True], "features": [[1.0]]}, r"'entities': expected numpy kind i or u"),
             ({"entities": [0], "features": [["1"]]}, r"'features': expected numpy kind f"),
             ({"entities": [3], "features": [[1.0]]}, r"row 0: expected an entity id in \[0, 3\)"),
             ({"entities": [0, -1], "features": [[1.0]] * 2}, r"row 1: expected an entity id"),
@@ -387,7 +388,7 @@ class TestNames:
 
     def test_a_folder_of_no_known_format_hears_them_all(self, tmp_path: Path) -> None:
         (tmp_path / "notes.md").write_text("x")
-        with pytest.raises(ValueError, match=r"native format .*triples of names"):
+        with pytest.raises(ValueError, match=r"one of the formats native .*openke .*labelled"):
             load_graph(tmp_path)
         with pytest.raises(ValueError, match=r"notes\.md: expected the folder of a graph"):
             load_graph(tmp_path / "notes.md")
@@ -475,7 +476,7 @@ class TestSave:
             (tmp_path / "saved").mkdir(exist_ok=True)
             (tmp_path / "saved" / "mine").write_text("x")
 
-        monkeypatch.setattr(graphs.loading, "_write_table", write_and_lose)
+        monkeypatch.setattr(graphs.formats.native, "write_table", write_and_lose)
         with pytest.raises(FileExistsError, match="is not empty"):
             save_graph(planted_graph(), tmp_path / "saved")
         assert [path.name for path in (tmp_path / "saved").iterdir()] == ["mine"]
