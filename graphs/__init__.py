@@ -3,7 +3,7 @@
 This package lies below `students`, `teachers`, `dsom_env` and `agents` and imports none of them.
 """
 
-from graphs.card import describe
+from graphs.card import describe, graph_card
 from graphs.csr import CSR, KeyedLists
 from graphs.formats.native import save_graph
 from graphs.graph import SPLITS, GraphWarning, Modality, MultimodalGraph, Queries
@@ -20,6 +20,7 @@ __all__ = [
     "PlantedSpec",
     "Queries",
     "describe",
+    "graph_card",
     "load_graph",
     "planted_graph",
     "planted_levels",

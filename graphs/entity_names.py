@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -11,7 +12,7 @@ class EntityNames:
     """Ids of entities by their keys, and by other names that can mean one entity only.
 
     Data sets of one graph write its entities in different ways: `<http://…/resource/Oslo>`,
-    `http://…/resource/Oslo` and `Oslo`, `/m/05l64` and `m.05l64`, or by the key of another
+    `http://…/resource/Oslo` and `Oslo`, `/m/05l64` and `m.05l64`, `01440764` and `n01440764`, or by the key of another
     knowledge graph, for which there are tables of links.
 
     Attributes:
@@ -60,4 +61,6 @@ def _forms(name: str) -> Iterator[str]:
     yield short
     yield urllib.parse.unquote(short)
     if bare.startswith("/"):
-        yield bare[1:].replace("/", ".")
+        yield bare[1:].replace("/", ".")  # Freebase, in file names
+    if re.fullmatch(r"[0-9]{8}", bare):
+        yield f"n{bare}"  # ImageNet's names of WordNet's synsets

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,10 +146,17 @@ def save_graph(graph: MultimodalGraph, folder: str | os.PathLike[str]) -> None:
             if not MODALITY_NAME.fullmatch(name):
                 raise ValueError(f"modality {name!r}: expected letters, digits, _ and -")
             path = build / "modalities" / f"{name}.npz"
-            write_npz(path, entities=modality.entities, features=modality.features)
+            write_npz(path, entities=modality.entities, features=_narrowed(modality.features))
         if graph.thumbnails is not None and graph.thumbnail_entities is not None:
             path = build / "thumbnails.npz"
             write_npz(path, entities=graph.thumbnail_entities, rgb=graph.thumbnails)
+
+
+def _narrowed(features: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+    """As float16 where that loses nothing, which is what encoders' features are kept in."""
+    with np.errstate(over="ignore"):
+        half = features.astype(np.float16)
+    return half if np.array_equal(half.astype(np.float32), features) else features
 
 
 def _occupied(target: Path) -> FileExistsError:
