@@ -12,8 +12,8 @@ class EntityNames:
     """Ids of entities by their keys, and by other names that can mean one entity only.
 
     Data sets of one graph write its entities in different ways: `<http://…/resource/Oslo>`,
-    `http://…/resource/Oslo` and `Oslo`, `/m/05l64` and `m.05l64`, `01440764` and `n01440764`, or by the key of another
-    knowledge graph, for which there are tables of links.
+    `http://…/resource/Oslo` and `Oslo`, `/m/05l64` and `m.05l64`, `01440764` and `n01440764`, or
+    by the key of another knowledge graph, for which there are tables of links.
 
     Attributes:
         keys: the key of each entity, by id.
@@ -47,7 +47,8 @@ class EntityNames:
         own = dict(aliases)
         for left, right in self._links:
             for name, other in ((left, right), (right, left)):
-                known = self._ids.get(name, own.get(name))
+                forms = (self._ids.get(form, own.get(form)) for form in _forms(name))
+                known = next((number for number in forms if number is not None), None)
                 if known is not None:
                     claim(other, known)
         return aliases

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import numpy as np
@@ -29,7 +30,7 @@ FEATURE_ARRAYS = ("features", "feats", "feat", "embeddings", "pca128")
 # Where features lie and what they are called in the data of MyGO, MoMoK, MMRNS, NATIVE and others.
 PLACES = (".", "visual", "features", "embeddings")
 WORDS = {
-    "image": ("image", "images", "imagenet", "img", "visual", "vis", "photo", "photos", "flags"),
+    "image": ("image", "images", "imagedata", "imagenet", "img", "visual", "photos", "flags"),
     "text": ("text", "textual", "txt", "description", "descriptions", "sentences"),
     "numeric": ("numeric", "numerical", "num"),
     "audio": ("audio", "acoustic"),
@@ -103,7 +104,10 @@ def _read_torch(path: Path, num_entities: int) -> FeatureRows:
     import torch
 
     with refusing(str(path)):
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except UnpicklingError:  # its many lines tell how to load it without that protection
+            raise ValueError("expected tensors, lists and dicts only, which hold no code") from None
     if isinstance(content, torch.Tensor):
         content = {FEATURE_ARRAYS[0]: content}
     if not isinstance(content, dict):
@@ -198,7 +202,8 @@ def _read_hdf5(path: Path, num_entities: int) -> FeatureRows:
     with refusing(str(path)):
         file = h5py.File(path, "r")
     with file:
-        names = sorted(file)
+        with refusing(str(path)):
+            names = sorted(file)
         entity_key = next((name for name in ENTITY_ARRAYS if name in names), None)
         feature_key = next((name for name in FEATURE_ARRAYS if name in names), None)
         if feature_key is None and len(names) == 1:

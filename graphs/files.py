@@ -184,9 +184,11 @@ def refusing(subject: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{subject}: {error}") from None
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{subject}: {reason}") from None
     except Exception as error:  # zlib, lzma and bz2 each raise errors of their own
-        raise ValueError(f"{subject} cannot be read: {error}") from None
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{subject} cannot be read: {reason}") from None
 
 
 def check_shape(

@@ -74,19 +74,18 @@ def read(folder: Path, reading: Reading) -> MultimodalGraph:
 
 
 def _read_rows(path: Path) -> list[list[str]]:
-    """Three fields a line: between tabs if the first line has one, between spaces otherwise."""
+    """Three fields a line, with tabs or spaces between and a full stop behind as in the first."""
     lines = read_lines(path, "lines of head, relation and tail")
-    tabs = bool(lines) and "\t" in lines[0]
-    separator = "\t" if tabs else None
-    kind = "tab-separated fields" if tabs else "fields between tabs or spaces"
+    separator = "\t" if lines and "\t" in lines[0] else None
+    stop = ["."] if lines and lines[0].split(separator)[3:] == ["."] else []  # as N-Triples end
+    kind = "tab-separated fields" if separator else "fields between spaces"
+    expected = f"3 {kind} (head, relation, tail)" + (" and a full stop" if stop else "")
     rows = []
     for number, line in enumerate(lines, 1):
         row = line.split(separator)
-        if len(row) == 4 and row[3].strip() == ".":  # the full stop of N-Triples
-            row = row[:3]
-        if len(row) != 3:
-            raise malformed(path, number, f"3 {kind} (head, relation, tail)", line)
-        rows.append(row)
+        if row[3:] != stop or len(row) < 3:
+            raise malformed(path, number, expected, line)
+        rows.append(row[:3])
     return rows
 
 
@@ -107,13 +106,13 @@ def _number(
         return names, ids
     if only_numbers and max(numbers) < len(names):
         return names, {str(i): i for i in range(len(names))}
-    expected = f"{kind} that {listed.name} lists"
-    if only_numbers:
-        expected += f", by name or by an id in [0, {len(names)})"
-        ids = {str(i): i for i in range(len(names))}
-    for split, part in rows.items():
-        for number, row in enumerate(part, 1):
-            for column in columns:
-                if row[column] not in ids:
-                    raise malformed(paths[split], number, expected, row[column])
+    expected = f"{kind} that {listed.name} lists, all by name or all by ids in [0, {len(names)})"
+    known_ids = {str(i) for i in range(len(names))}
+    # A field that is neither tells more than one that is not of the kind of the others.
+    for known in (ids.keys() | known_ids, ids.keys()):
+        for split, part in rows.items():
+            for number, row in enumerate(part, 1):
+                for column in columns:
+                    if row[column] not in known:
+                        raise malformed(paths[split], number, expected, row[column])
     raise AssertionError("unreachable: some field is no name")  # pragma: no cover

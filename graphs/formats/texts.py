@@ -83,11 +83,14 @@ def _named(folder: Path, name: str) -> Path | None:
 
 
 def _links(folder: Path) -> list[tuple[str, str]]:
-    """Pairs of names of one entity, from `ent_links.txt` and `*_SameAsLink.txt`."""
+    """Pairs of names of one entity: `ent_links.txt`, `*_ImageIndex.txt`, `*_SameAsLink.txt`."""
     pairs = []
     path = find_text(folder, "ent_links.txt", "ent_links")
     if path is not None:
         pairs += [(left, right) for left, right in read_rows(path, 2, "two names of one entity")]
+    path = _named(folder, "_ImageIndex.txt")
+    if path is not None:
+        pairs += [(left, right) for left, right in read_rows(path, 2, "an entity and its picture")]
     path = _named(folder, "_SameAsLink.txt")
     if path is not None:
         expected = "lines of <name> <SameAs> <name> and a full stop"

@@ -167,6 +167,11 @@ class TestNative:
         with pytest.raises(ValueError, match=r"card\.json: expected"):
             load_graph(folder)
 
+    def test_a_planted_mask_must_fit(self, tmp_path: Path) -> None:
+        folder = write(tmp_path / "toy", {**NATIVE, "card.json": '{"planted_mask": [[1], [0]]}'})
+        with pytest.raises(ValueError, match=r"planted_mask of shape \(4, 0\), got \(2, 1\)"):
+            load_graph(folder)
+
     @pytest.mark.parametrize("name", ["relations.tsv", "train.tsv", "valid.tsv", "test.tsv"])
     def test_a_missing_file_is_named(self, tmp_path: Path, name: str) -> None:
         folder = write(tmp_path / "toy", NATIVE)
@@ -511,10 +516,18 @@ class TestOverlapAndCard:
         assert describe(graph).splitlines() == [
             "toy: 4 entities, 3 relations, 7 triples",
             "  train: 2 triples",
-            "  valid: 3 triples, 1 repeated, 0 of 3 entities and 0 of 1 relations are not in train",
-            "  test: 2 triples, 1 of 4 entities and 1 of 2 relations are not in train",
+            "  valid: 3 triples, 1 repeated, 0 of 3 entities and 0 of 1 relations are not in train "
+            "(0.0% of the queries)",
+            "  test: 2 triples, 1 of 4 entities and 1 of 2 relations are not in train "
+            "(50.0% of the queries)",
             "  shared: train/valid 1, train/test 1, valid/test 1",
+            "  leaks into valid: 0.0% have a reverse in train, 0.0% another relation between the "
+            "same entities",
+            "  leaks into test: 0.0% have a reverse in train, 0.0% another relation between the "
+            "same entities",
             "  text: 1 entities (25.0%), 7 columns",
+            "  degree in train: mean 1.0, 95 % at most 2, largest 2",
+            "  hubs: France 2, Germany 1, Paris 1, Oslo 0",
         ]
 
     def test_the_card_of_a_planted_graph_tells_who_teaches(self) -> None:
