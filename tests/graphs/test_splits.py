@@ -1,6 +1,7 @@
 """A broken valid split is drawn anew; options of folders; overlaps by brute force."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -230,6 +231,13 @@ class TestCard:
         assert card["degree"] == {"mean": 0.8, "p95": pytest.approx(2.55), "max": 3}
         hubs = [(hub["label"], hub["degree"]) for hub in card["hubs"]]
         assert hubs == [("e0", 3), ("e4", 2), ("e1", 1), ("e2", 1), ("e3", 1)]
+
+    def test_pictures_to_render_are_counted(self) -> None:
+        pictures = np.zeros((1, 4, 5, 3), dtype=np.uint8)
+        graph = replace(make(FULL, [], []), thumbnails=pictures, entity_texts=("x", *[None] * 7))
+        lines = describe(graph).splitlines()
+        assert lines[-1] == "  thumbnails: 1 of 4×5 pixels"
+        assert "  descriptions: 1 entities (12.5%)" in lines
 
     def test_as_text(self) -> None:
         graph = make(FULL, [(6, 1, 0)], [(0, 0, 1), (0, 1, 1)])
