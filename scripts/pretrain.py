@@ -66,7 +66,7 @@ def main() -> None:
         )
         bar.update(bar.total - bar.n)
     masses = ", ".join(f"{m:.3f}" for m in store.tail_mass.mean(0))
-    listed = len(store.lists.values) / len(store)
+    listed = len(store.entities) / len(store)
     print(f"store: {listed:.0f} entities a query; mean tail mass {masses}")
 
 

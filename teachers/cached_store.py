@@ -6,12 +6,10 @@ import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from graphs import CSR, MultimodalGraph
+from graphs import MultimodalGraph
 from graphs.files import atomic_folder, cache_folder, config_hash, read_manifest, write_manifest
 from teachers.pretraining import PretrainingConfig, Report, load_teachers, teacher_key
 from teachers.questioning import Progress, build_store
@@ -19,8 +17,8 @@ from teachers.store import TeacherStore
 
 _log = logging.getLogger(__name__)
 
-FORMAT = 1
-_ARRAYS = ("offsets", "entities", "log_probs", "log_tail", "tail_mass", "features")
+FORMAT = 2
+_ARRAYS = ("starts", "counts", "entities", "log_probs", "log_tail", "tail_mass", "features")
 # Stores already open in this process; a few, since one may hold hundreds of megabytes.
 _OPEN: OrderedDict[str, TeacherStore] = OrderedDict()
 _KEPT_OPEN = 4
@@ -28,17 +26,9 @@ _KEPT_OPEN = 4
 
 def write_store(store: TeacherStore, folder: Path, key: str) -> None:
     """Write a store as plain `.npy` arrays with a manifest, atomically."""
-    arrays: dict[str, NDArray[Any]] = {
-        "offsets": store.lists.offsets,
-        "entities": store.lists.values.astype(np.int32),
-        "log_probs": store.log_probs,
-        "log_tail": store.log_tail,
-        "tail_mass": store.tail_mass,
-        "features": store.features,
-    }
     with atomic_folder(folder) as temporary:
         for name in _ARRAYS:
-            np.save(temporary / f"{name}.npy", arrays[name], allow_pickle=False)
+            np.save(temporary / f"{name}.npy", getattr(store, name), allow_pickle=False)
         about = {"teachers": list(store.teachers), "num_entities": store.num_entities}
         write_manifest(temporary, key, about)
 
@@ -53,15 +43,8 @@ def read_store(folder: Path, key: str) -> TeacherStore:
     arrays = {
         name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS
     }
-    return TeacherStore(
-        tuple(manifest["extra"]["teachers"]),
-        CSR(arrays["offsets"], arrays["entities"]),
-        arrays["log_probs"],
-        arrays["log_tail"],
-        arrays["tail_mass"],
-        arrays["features"],
-        int(manifest["extra"]["num_entities"]),
-    )
+    extra = manifest["extra"]
+    return TeacherStore(tuple(extra["teachers"]), num_entities=int(extra["num_entities"]), **arrays)
 
 
 def open_store(

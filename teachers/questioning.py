@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from graphs import CSR, MultimodalGraph, Queries
+from graphs import MultimodalGraph, Queries
 from graphs.csr import IntArray
 from students.evaluation import filtered_ranks
 from students.forward import BLOCK_ELEMENTS
@@ -29,16 +29,50 @@ def fold_of_queries(graph: MultimodalGraph, folds: int, seed: int = 0) -> IntArr
     return np.concatenate([fold, fold])
 
 
-@dataclass
-class _Parts:
-    """Arrays of the store while it is being filled, by chunk."""
+class _Filling:
+    """A store while it is being filled, chunk by chunk.
 
-    counts: list[IntArray]
-    entities: list[IntArray]
-    log_probs: list[NDArray[np.float16]]
-    log_tail: list[NDArray[np.float32]]
-    tail_mass: list[NDArray[np.float32]]
-    features: list[NDArray[np.float32]]
+    Args:
+        queries: how many there are.
+        teachers: names.
+        most: the longest list that there can be.
+        num_entities: `E`.
+    """
+
+    def __init__(self, queries: int, teachers: tuple[str, ...], most: int, num_entities: int):
+        shape = (queries, len(teachers))
+        self.teachers, self.num_entities = teachers, num_entities
+        self.starts = np.zeros(queries, dtype=np.int64)
+        self.counts = np.zeros(queries, dtype=np.int64)
+        # Room for the longest lists; what is not written to takes no memory.
+        self.entities = np.empty(queries * most, dtype=np.int32)
+        self.log_probs = np.empty((queries * most, len(teachers)), dtype=np.float16)
+        self.log_tail = np.zeros(shape, dtype=np.float32)
+        self.tail_mass = np.zeros(shape, dtype=np.float32)
+        self.features = np.zeros((*shape, len(FEATURES)), dtype=np.float32)
+        self.used = 0
+
+    def append(self, counts: IntArray, entities: IntArray, log_probs: Tensor) -> slice:
+        """Add lists; returns where they went."""
+        part = slice(self.used, self.used + len(entities))
+        self.entities[part] = entities
+        self.log_probs[part] = log_probs.numpy()
+        self.used += len(entities)
+        return part
+
+    def finish(self) -> TeacherStore:
+        """The store."""
+        return TeacherStore(
+            self.teachers,
+            self.starts,
+            self.counts,
+            self.entities[: self.used],
+            self.log_probs[: self.used],
+            self.log_tail,
+            self.tail_mass,
+            self.features,
+            self.num_entities,
+        )
 
 
 @dataclass(frozen=True)
@@ -138,10 +172,11 @@ def build_store(
         raise ValueError(f"every teacher needs the same number of folds, got {sorted(folds)}")
     count = folds.pop()
     fold = fold_of_queries(graph, count, fold_seed)
-    chunk = chunk or max(BLOCK_ELEMENTS // graph.num_entities, 16)
+    chunk = chunk or max(BLOCK_ELEMENTS // graph.num_entities, 1)
     keys = graph.query_keys(queries.entities, queries.relations)
-    parts = _Parts([], [], [], [], [], [])
-    order: list[IntArray] = []
+    width = graph.num_entities
+    most = min((top_k or width) * len(teachers) + 1, width)
+    filling = _Filling(len(queries), tuple(teachers), most, width)
     done = 0
     for number in range(count):
         scorers = {name: models[number] for name, models in teachers.items()}
@@ -155,12 +190,11 @@ def build_store(
         for edges in _pieces(starts, chunk):
             rows = rows_of_fold[edges[0] : edges[-1]]
             row_of = torch.from_numpy(np.repeat(np.arange(len(edges) - 1), np.diff(edges)))
-            _question(graph, queries[rows], row_of, scorers, tables, top_k, parts)
-            order.append(rows)
+            _question(graph, queries[rows], rows, row_of, scorers, tables, top_k, filling)
             done += len(rows)
             if progress:
                 progress(done, len(queries))
-    return _assemble(graph, tuple(teachers), np.concatenate(order), parts)
+    return filling.finish()
 
 
 def _pieces(starts: IntArray, chunk: int) -> Iterator[IntArray]:
@@ -181,13 +215,14 @@ def _pieces(starts: IntArray, chunk: int) -> Iterator[IntArray]:
 def _question(
     graph: MultimodalGraph,
     queries: Queries,
+    positions: IntArray,
     row_of: Tensor,
     scorers: Mapping[str, Scorer],
     tables: Mapping[str, Tensor],
     top_k: int | None,
-    parts: _Parts,
+    filling: _Filling,
 ) -> None:
-    """Append the answers to one chunk of queries to `parts`."""
+    """Write down the answers to one chunk of queries, which are at `positions` of the store."""
     answers = torch.from_numpy(queries.answers)
     firsts = np.searchsorted(row_of.numpy(), np.arange(int(row_of[-1]) + 1))
     opinions = []
@@ -210,34 +245,9 @@ def _question(
     mass.index_add_(0, rows, log_probs.double().exp())
     tail_sizes = torch.from_numpy(graph.num_entities - counts).double()[:, None]
     tail = (1 - mass).clamp_min(1e-12)
-    parts.counts.append(counts)
-    parts.entities.append(listed)
-    parts.log_probs.append(stored.numpy())
-    parts.log_tail.append((tail / tail_sizes.clamp_min(1)).log().float().numpy())
-    parts.tail_mass.append(torch.where(tail_sizes > 0, tail, 0.0).float().numpy())
-    parts.features.append(np.stack([opinion.features for opinion in opinions], axis=1))
-
-
-def _assemble(
-    graph: MultimodalGraph, names: tuple[str, ...], order: IntArray, parts: _Parts
-) -> TeacherStore:
-    """The store in the order of the queries, from chunks in the order of the folds."""
-    counts = np.concatenate(parts.counts)
-    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
-    np.cumsum(counts, out=offsets[1:])
-    chunked = CSR(offsets, np.concatenate(parts.entities).astype(np.int32))
-    log_probs = np.concatenate(parts.log_probs)
-    log_tail, tail_mass = np.concatenate(parts.log_tail), np.concatenate(parts.tail_mass)
-    features = np.concatenate(parts.features)
-    if bool((np.diff(order) < 0).any()):
-        back = np.argsort(order)
-        rows, values = chunked.gather(back)
-        reordered = np.zeros_like(offsets)
-        np.cumsum(counts[back], out=reordered[1:])
-        starts = np.repeat(offsets[back] - reordered[:-1], counts[back])
-        log_probs = log_probs[starts + np.arange(len(rows))]
-        chunked = CSR(reordered, values)
-        log_tail, tail_mass, features = log_tail[back], tail_mass[back], features[back]
-    return TeacherStore(
-        names, chunked, log_probs, log_tail, tail_mass, features, graph.num_entities
-    )
+    part = filling.append(counts, listed, stored)
+    filling.starts[positions] = part.start + np.cumsum(counts) - counts
+    filling.counts[positions] = counts
+    filling.log_tail[positions] = (tail / tail_sizes.clamp_min(1)).log().float().numpy()
+    filling.tail_mass[positions] = torch.where(tail_sizes > 0, tail, 0.0).float().numpy()
+    filling.features[positions] = np.stack([opinion.features for opinion in opinions], axis=1)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from graphs.csr import CSR, IntArray
+from graphs.csr import IntArray
 from students.distillation import SoftLabel, distribution_normaliser
 
 Combination = Literal["log_probs", "probs", "per_teacher"]
@@ -102,7 +102,10 @@ class TeacherStore:
 
     Attributes:
         teachers: names, the order of every teacher axis.
-        lists: the listed entities of each query (values int64).
+        starts: int64 `[queries]`, where each query's list begins in `entities` and `log_probs`.
+            Lists are in the order in which they were asked for, whatever that was.
+        counts: int64 `[queries]`, length of each query's list.
+        entities: int32 `[listed]`, ascending and distinct within a list.
         log_probs: float16 `[listed, teachers]`.
         log_tail: float32 `[queries, teachers]`, log-probability of each entity not listed.
         tail_mass: float32 `[queries, teachers]`, the mass on the entities not listed: what the
@@ -112,7 +115,9 @@ class TeacherStore:
     """
 
     teachers: tuple[str, ...]
-    lists: CSR
+    starts: IntArray
+    counts: IntArray
+    entities: NDArray[np.int32]
     log_probs: NDArray[np.float16]
     log_tail: NDArray[np.float32]
     tail_mass: NDArray[np.float32]
@@ -125,29 +130,14 @@ class TeacherStore:
 
     def opinions(self, queries: IntArray, device: torch.device | None = None) -> Opinions:
         """What the teachers said about `queries` (int64 `[batch]`, positions in the store)."""
-        rows, entities = self.lists.gather(queries)
-        counts = self.lists.counts(queries)
-        starts = np.repeat(self.lists.offsets[queries] - (np.cumsum(counts) - counts), counts)
-        listed = self.log_probs[starts + np.arange(len(rows))].astype(np.float32)
+        counts = self.counts[queries]
+        rows = np.repeat(np.arange(len(queries)), counts)
+        places = np.repeat(self.starts[queries] - (np.cumsum(counts) - counts), counts)
+        places += np.arange(len(places))
         return Opinions(
             torch.from_numpy(rows).to(device),
-            torch.from_numpy(entities.astype(np.int64)).to(device),
-            torch.from_numpy(listed).to(device),
+            torch.from_numpy(self.entities[places]).to(device, torch.int64),
+            torch.from_numpy(self.log_probs[places]).to(device, torch.float32),
             torch.from_numpy(self.log_tail[queries]).to(device),
-            self.num_entities,
-        )
-
-    def select(self, teachers: tuple[str, ...]) -> TeacherStore:
-        """The store with some of its teachers, in the given order."""
-        columns = [self.teachers.index(name) for name in teachers]
-        if columns == list(range(len(self.teachers))):
-            return self
-        return TeacherStore(
-            teachers,
-            self.lists,
-            self.log_probs[:, columns],
-            self.log_tail[:, columns],
-            self.tail_mass[:, columns],
-            self.features[:, columns],
             self.num_entities,
         )

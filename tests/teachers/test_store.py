@@ -165,23 +165,15 @@ def test_every_query_is_answered_by_a_stranger() -> None:
         torch.testing.assert_close(label[row], own.exp(), rtol=rounding(own), atol=1e-6)
 
 
-def test_select_takes_columns() -> None:
-    graph = random_graph(0)
-    store = store_of(graph, random_teachers(graph, 0, 1.0), 4)
-    picked = store.select(("t2", "t0"))
-    np.testing.assert_array_equal(picked.log_probs, store.log_probs[:, [2, 0]])
-    np.testing.assert_array_equal(picked.features, store.features[:, [2, 0]])
-    np.testing.assert_array_equal(picked.log_tail, store.log_tail[:, [2, 0]])
-
-
 def test_round_trip_and_damage(tmp_path: Path) -> None:
     graph = random_graph(0)
     store = store_of(graph, random_teachers(graph, 0, 1.0), 4)
     write_store(store, tmp_path / "s", "key")
     again = read_store(tmp_path / "s", "key")
     for one, other in (
-        (store.lists.values, again.lists.values),
-        (store.lists.offsets, again.lists.offsets),
+        (store.entities, again.entities),
+        (store.starts, again.starts),
+        (store.counts, again.counts),
         (store.log_probs, again.log_probs),
         (store.log_tail, again.log_tail),
         (store.features, again.features),
@@ -207,7 +199,7 @@ def test_open_store_is_computed_once_and_equals_a_fresh_one(small_graph: Multimo
     assert again is first
     other_k = open_store(small_graph, ("structure", "text"), config, top_k=8, report=said.append)
     assert not said
-    assert len(other_k.lists.values) < len(first.lists.values)
+    assert len(other_k.entities) < len(first.entities)
 
 
 @pytest.mark.parametrize("combination", ["log_probs", "probs", "per_teacher"])
