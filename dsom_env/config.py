@@ -55,7 +55,8 @@ class DSoMConfig:
         top_k: entities that the store lists per teacher; None for exact logits.
         teacher_rank: complex dimensions of the teachers.
         teacher_learning_rate: of their Adagrad.
-        teacher_regularisation: their λ of N3.
+        teacher_regularisation: their λ of N3: a number, or numbers by teacher's name and, for
+            the others, by `default`.
         teacher_batch: queries per update while they are trained.
         teacher_epochs: most epochs of their training, which valid may end earlier.
         only_beneficial: whether negative rewards are cut to 0.
@@ -93,7 +94,7 @@ class DSoMConfig:
     top_k: int | None = 64
     teacher_rank: int = 64
     teacher_learning_rate: float = 0.1
-    teacher_regularisation: float = 0.02
+    teacher_regularisation: float | Mapping[str, float] = 0.02
     teacher_batch: int = 512
     teacher_epochs: int = 60
     only_beneficial: bool = True
@@ -166,7 +167,12 @@ class DSoMConfig:
             value = getattr(self, argument)
             if not (_is_number(value) and value > 0):
                 raise ValueError(f"{argument} must be a positive number, got {value!r}")
-        weights = ("regularisation", "teacher_regularisation", "gamma", "beta_warmup")
+        for name, value in _by_name(self.teacher_regularisation).items():
+            if not (_is_number(value) and value >= 0):
+                raise ValueError(
+                    f"teacher_regularisation of {name} must be a number ≥ 0, got {value!r}"
+                )
+        weights = ("regularisation", "gamma", "beta_warmup")
         for argument in (*weights, "alpha", "beta"):
             value = getattr(self, argument)
             if argument in ("alpha", "beta") and value == "mass":
@@ -206,11 +212,13 @@ class DSoMConfig:
         # Imports torch, which constructing an environment must not.
         from teachers.pretraining import PretrainingConfig
 
+        penalties = {k: float(v) for k, v in _by_name(self.teacher_regularisation).items()}
         # 1 and 1.0 are the same learning rate, but would not be the same key of the cache.
         return PretrainingConfig(
             rank=self.teacher_rank,
             learning_rate=float(self.teacher_learning_rate),
-            regularisation=float(self.teacher_regularisation),
+            regularisation=penalties.pop("default", PretrainingConfig.regularisation),
+            regularisation_of=penalties,
             batch_size=self.teacher_batch,
             max_epochs=self.teacher_epochs,
         )
@@ -235,6 +243,11 @@ class DSoMConfig:
         plain["dataset"] = dataset.name if isinstance(dataset, MultimodalGraph) else str(dataset)
         plain["teachers"] = list(self.teachers) if self.teachers is not None else None
         return plain
+
+
+def _by_name(value: object) -> Mapping[str, Any]:
+    """Values by name; a single one is everybody's."""
+    return value if isinstance(value, Mapping) else {"default": value}
 
 
 def _mode_name(mode: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -279,6 +280,13 @@ def _teacher_names(config: DSoMConfig, graph: MultimodalGraph) -> tuple[str, ...
             valid = teacher_names(graph)
             if name not in valid:
                 raise unknown("teachers", name, valid)
+    if isinstance(config.teacher_regularisation, Mapping):
+        from teachers.registry import teacher_names
+
+        known = ("default", *teacher_names(graph))
+        for name in config.teacher_regularisation:
+            if name not in known:
+                raise unknown("teacher_regularisation", name, known)
     if config.action_mode == "discrete" and len(names) > MOST_TEACHERS_FOR_SUBSETS:
         raise ValueError(
             f"action_mode 'discrete' has one action per subset: at most "

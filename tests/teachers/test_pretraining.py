@@ -3,10 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
+import dsom_env as _registration  # noqa: F401
 from dsom_env.config import DSoMConfig
 from graphs import Modality, MultimodalGraph, load_graph
 from graphs.files import cache_folder
@@ -160,3 +162,23 @@ def test_early_stop_keeps_the_best_look(small_graph: MultimodalGraph) -> None:
 def test_config_refuses_sizes_below_one(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         PretrainingConfig(**{name: 0})
+
+
+def test_a_teacher_may_have_its_own_regularisation(small_graph: MultimodalGraph) -> None:
+    """It decides that teacher's weights and key, and nobody else's."""
+    own = replace(CONFIG, regularisation_of={"text": 0.5})
+    same = replace(CONFIG, regularisation=0.5)
+    for name, equal in (("text", same), ("image", CONFIG)):
+        assert_equal(pretrain(small_graph, name, own), pretrain(small_graph, name, equal))
+        keys = [teacher_key(small_graph, name, config, 1, 0) for config in (own, equal)]
+        assert keys[0] == keys[1]
+    assert teacher_key(small_graph, "text", CONFIG, 1, 0) != keys[0]
+    settings = DSoMConfig(teacher_regularisation={"default": 0.1, "text": 0.5}).pretraining
+    assert (settings.of("text").regularisation, settings.of("image").regularisation) == (0.5, 0.1)
+
+
+def test_regularisation_by_name_is_checked() -> None:
+    with pytest.raises(ValueError, match="teacher_regularisation of text"):
+        DSoMConfig(teacher_regularisation={"text": -1.0})
+    with pytest.raises(ValueError, match="did you mean 'text'"):
+        gym.make_vec("DSoM-v0", num_envs=2, teacher_regularisation={"txt": 0.1})
