@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from graphs import MultimodalGraph
 from graphs.naming import unknown
+from graphs.numbers import is_number
 
 if TYPE_CHECKING:
     from teachers.pretraining import PretrainingConfig
@@ -41,7 +40,8 @@ class DSoMConfig:
         action_mode: `mask` (`MultiBinary(M)`), `multidiscrete` (`MultiDiscrete([2]*M)`) or
             `discrete` (`Discrete(2**M)`, bit `k` chooses teacher `k`).
         horizon: steps of an episode, after which it terminates.
-        max_episode_steps: steps after which an episode is truncated; None for never.
+        max_episode_steps: steps after which an episode is truncated; None for never. `gym.make`
+            does not hand it on, see `DSoMEnv`.
         autoreset_mode: of the vector environment: `same_step`, `next_step` or `disabled`.
         cotrain: whether the student learns inside `step`; without, it is frozen.
         student: name of the student's scorer.
@@ -161,14 +161,14 @@ class DSoMConfig:
                 )
         for argument in ("control_fraction", "reward_fraction"):
             value = getattr(self, argument)
-            if value is not None and not (_is_number(value) and 0 <= value < 1):
+            if value is not None and not (is_number(value) and 0 <= value < 1):
                 raise ValueError(f"{argument} must lie in [0, 1), got {value!r}")
         for argument in ("learning_rate", "temperature", "teacher_learning_rate"):
             value = getattr(self, argument)
-            if not (_is_number(value) and value > 0):
+            if not (is_number(value) and value > 0):
                 raise ValueError(f"{argument} must be a positive number, got {value!r}")
         for name, value in _by_name(self.teacher_regularisation).items():
-            if not (_is_number(value) and value >= 0):
+            if not (is_number(value) and value >= 0):
                 raise ValueError(
                     f"teacher_regularisation of {name} must be a number ≥ 0, got {value!r}"
                 )
@@ -177,7 +177,7 @@ class DSoMConfig:
             value = getattr(self, argument)
             if argument in ("alpha", "beta") and value == "mass":
                 continue
-            if not (_is_number(value) and value >= 0):
+            if not (is_number(value) and value >= 0):
                 mass = " or 'mass'" if argument in ("alpha", "beta") else ""
                 raise ValueError(f"{argument} must be a number ≥ 0{mass}, got {value!r}")
 
@@ -254,11 +254,6 @@ def _mode_name(mode: object) -> str:
     """Name of an autoreset mode given as a string or as Gymnasium's enum."""
     name = getattr(mode, "name", mode)
     return str(name).lower().replace("-", "_")
-
-
-def _is_number(value: object) -> bool:
-    """A finite number; NumPy's count too, truth values do not."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _require_count(argument: str, value: object) -> None:

@@ -13,10 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agents.command_line import run
-from agents.report.markdown import render_results
-from agents.report.outcome import parse_results
-from agents.report.published import parse_published
-from graphs.files import atomic_write
 
 PUBLISHED = Path(__file__).parents[1] / "docs" / "published.json"
 
@@ -38,6 +34,12 @@ def read(path: Path, parse: Callable[[Any], Content]) -> Content:
 
 def main() -> None:
     """Read, check and render."""
+    # Here and not above, because Ctrl-C during these seconds must end like any other, in `run`.
+    from agents.report.markdown import render_results
+    from agents.report.outcome import parse_results
+    from agents.report.published import parse_published
+    from graphs.files import atomic_write
+
     command = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

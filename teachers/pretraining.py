@@ -22,12 +22,13 @@ from graphs.files import (
     read_manifest,
     write_manifest,
 )
+from graphs.plugged_in import plugged_in_code
 from students.batching import shuffled_batches
 from students.evaluation import evaluate_ranking
 from students.scorer import Scorer
 from students.training import Trainer, TrainingConfig
 from teachers.questioning import fold_of_queries
-from teachers.registry import make_teacher
+from teachers.registry import TEACHERS, make_teacher
 
 SHIPPED = Path(__file__).parent / "pretrained"
 # 2: equal questions are learned from in runs.
@@ -81,19 +82,19 @@ class PretrainingConfig:
 def teacher_key(
     graph: MultimodalGraph, name: str, config: PretrainingConfig, folds: int, fold: int
 ) -> str:
-    """Hash of everything that decides a teacher's weights."""
+    """Hash of everything that decides a teacher's weights; of code, that of plugged-in teachers."""
     settings = asdict(replace(config, regularisation=config.of(name).regularisation))
     del settings["regularisation_of"]  # what others have does not matter
-    return config_hash(
-        {
-            "format": FORMAT,
-            "graph": graph.fingerprint,
-            "teacher": name,
-            "config": settings,
-            "folds": folds,
-            "fold": fold if folds > 1 else 0,
-        }
-    )
+    decisive = {
+        "format": FORMAT,
+        "graph": graph.fingerprint,
+        "teacher": name,
+        "config": settings,
+        "folds": folds,
+        "fold": fold if folds > 1 else 0,
+    }
+    code = plugged_in_code(TEACHERS[name]) if name in TEACHERS else None
+    return config_hash(decisive | {"code": code} if code else decisive)
 
 
 def pretrain(

@@ -1,8 +1,11 @@
 """Shared fixtures; no test touches the user's cache folder."""
 
+import importlib.util
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -29,3 +32,24 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def small_graph() -> MultimodalGraph:
     return load_graph(SMALL)
+
+
+LoadSource = Callable[..., Any]
+
+
+@pytest.fixture
+def load_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoadSource:
+    """A module from its text, each time from another file, as after an edit."""
+
+    def load(source: str, name: str = "somebodys") -> Any:
+        path = tmp_path / f"{name}{len(list(tmp_path.iterdir()))}.py"
+        path.write_text(source)
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return load

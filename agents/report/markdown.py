@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from agents.report.outcome import LEAST_FOR_INTERVAL, AgentOutcome, Outcome
 from agents.report.published import METRICS, Figure, Published, PublishedGraph
+from teachers.pretraining import PretrainingConfig
 
 NOTES = f"""\
 All figures are in percent. Ranks are filtered, count both directions of every triple, and give tied
@@ -237,7 +238,7 @@ def _budget(outcome: Outcome) -> str:
     settings = outcome.settings
     teachers = (
         f"teachers of rank {settings['teacher_rank']}, at most {settings['teacher_epochs']} epochs "
-        f"of batch {settings['teacher_batch']}, λ {settings['teacher_regularisation']}"
+        f"of batch {settings['teacher_batch']}, λ {_penalty(settings['teacher_regularisation'])}"
     )
     size = "" if outcome.parameters is None else f"; {outcome.parameters:,} parameters"
     versions = ", ".join(f"{name} {value}" for name, value in outcome.versions.items())
@@ -247,6 +248,15 @@ def _budget(outcome: Outcome) -> str:
         "after the other, their evaluations and searches included, the teachers' training not. "
         f"{outcome.machine}; {versions}."
     )
+
+
+def _penalty(value: object) -> str:
+    """λ of N3 of the teachers; a mapping has others than the default by name."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    usual = value.get("default", PretrainingConfig.regularisation)
+    others = [f"{name} {one}" for name, one in value.items() if name != "default"]
+    return f"{usual} ({', '.join(others)})" if others else str(usual)
 
 
 def _duration(seconds: float) -> str:

@@ -122,6 +122,12 @@ def test_beside_what_papers_print(three_seeds: dict[str, Any], published: Publis
     assert "A processor, 2 cores; Python 3.11.9, torch 2.13." in page
 
 
+def test_teachers_may_differ_in_regularisation(published: Published) -> None:
+    by_name = {"text": 0.001, "default": 0.05}
+    results = results_of([run_of("all", 0, 0.3)], environment={"teacher_regularisation": by_name})
+    assert "batch 512, λ 0.05 (text 0.001)." in page_of(published, results)
+
+
 def test_the_goal_is_reached_above_every_known_metric(published: Published) -> None:
     """FB15k-237 has no multimodal MRR: IMF's Hits@1 28.7 and Hits@10 59.3 decide."""
     results = results_of([run_of("all", 0, 0.395)])

@@ -20,7 +20,8 @@ from teachers.pretraining import (
     pretrain,
     teacher_key,
 )
-from teachers.registry import make_teacher, teacher_names
+from teachers.registry import TEACHERS, make_teacher, teacher_names
+from tests.conftest import LoadSource
 
 CONFIG = PretrainingConfig(rank=4, max_epochs=4, evaluate_every=1, patience=2)
 
@@ -88,6 +89,19 @@ def test_key_changes_with_everything_that_matters(small_graph: MultimodalGraph) 
     for field, value in (("rank", 5), ("seed", 1), ("regularisation", 0.5), ("max_epochs", 9)):
         keys.append(teacher_key(small_graph, "text", replace(CONFIG, **{field: value}), 1, 0))
     assert len(set(keys)) == len(keys)
+
+
+def test_a_teacher_that_was_edited_has_another_key(
+    small_graph: MultimodalGraph, load_source: LoadSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "from teachers.structure import Structure\n\nclass Mine(Structure):\n    scale = {}\n"
+    keys = []
+    for scale in (1, 2, 1):
+        module = load_source(source.format(scale))
+        monkeypatch.setitem(TEACHERS, "mine", module.Mine)
+        keys.append(teacher_key(small_graph, "mine", CONFIG, 1, 0))
+    assert keys[0] == keys[2]
+    assert keys[0] != keys[1]
 
 
 def test_shipped_teachers_are_those_of_the_default_settings() -> None:
