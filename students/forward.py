@@ -45,8 +45,8 @@ def _statistics(logits: Tensor) -> Statistics:
     exponentials = (logits - top[:, None]).exp_()
     sums = exponentials.sum(1)
     log_normaliser = sums.log() + top
-    # A product of vectors per row reads both once and writes nothing back.
-    mean = torch.bmm(exponentials[:, None], logits[:, :, None])[:, 0, 0] / sums
+    # Not by bmm, which takes ten times as long.
+    mean = torch.linalg.vecdot(exponentials, logits) / sums
     return Statistics(log_normaliser, log_normaliser - mean, logits.sum(1))
 
 
