@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,7 +120,8 @@ def _opinion(
     values = logits.numpy()
     step = max(_READ_ELEMENTS // values.shape[1], 1)
     # A few rows at a time, so that they are still in a cache when they are read once more.
-    parts = [_summary(logits[i : i + step], top_k) for i in range(0, len(logits), step)]
+    scratch = torch.empty(2, step, values.shape[1])
+    parts = [_summary(logits[i : i + step], top_k, scratch) for i in range(0, len(logits), step)]
     best, first, second, log_normaliser, entropy = map(np.concatenate, zip(*parts, strict=True))
     firsts = np.searchsorted(row_of, np.arange(len(values)))
     rows, neighbors = graph.neighbors.gather(queries.entities[firsts])
@@ -141,18 +143,21 @@ def _opinion(
     return _Opinion(values, log_normaliser, best, features)
 
 
-def _summary(logits: Tensor, top_k: int) -> tuple[IntArray, Floats, Floats, Floats, Floats]:
+def _summary(
+    logits: Tensor, top_k: int, scratch: Tensor
+) -> tuple[IntArray, Floats, Floats, Floats, Floats]:
     """Of rows of logits: the best, the highest two, the log of the normaliser, the entropy."""
+    exponentials, products = scratch[:, : len(logits)]
     best = best_columns(logits.numpy(), min(max(top_k, 2), logits.shape[1]))
     top = np.take_along_axis(logits.numpy(), best, axis=1)
     first_place = top.argmax(1)
     first = torch.from_numpy(top.max(1))
     np.put_along_axis(top, first_place[:, None], -np.inf, axis=1)
-    exponentials = (logits - first[:, None]).exp_()
+    torch.sub(logits, first[:, None], out=exponentials).exp_()
     sums = exponentials.sum(1)
     log_normaliser = sums.log() + first
     # Underflowed probabilities add nothing. (A product by bmm takes ten times as long.)
-    mean = torch.linalg.vecdot(exponentials, logits) / sums
+    mean = torch.mul(exponentials, logits, out=products).sum(1) / sums
     entropy = log_normaliser - mean
     if best.shape[1] > top_k:
         best = np.take_along_axis(best, first_place[:, None], axis=1)
@@ -251,7 +256,9 @@ def _with_answers(
     return _Lists(counts, entities, log_probs, mass)
 
 
-def _log_probs(opinions: Sequence[_Opinion], rows: IntArray, entities: IntArray) -> Floats:
+def _log_probs(
+    opinions: Sequence[_Opinion], rows: IntArray, entities: NDArray[np.integer[Any]]
+) -> Floats:
     """Every teacher's log-probability of (row, entity) pairs, float32 `[pairs, teachers]`."""
     places = rows * opinions[0].logits.shape[1] + entities
     log_probs = np.empty((len(rows), len(opinions)), dtype=np.float32)
