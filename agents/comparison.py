@@ -27,11 +27,12 @@ from agents.report import render_report
 from agents.statistics import summarise
 from agents.trial import TrialConfig, finished_trial, resolve, run_trial
 from agents.verdicts import overall_verdict
+from dsom_env.config import DSoMConfig
 from graphs import load_graph
 from graphs.files import atomic_write
 from students.evaluation import evaluate_ranking
 from teachers.cached_store import open_store
-from teachers.pretraining import PretrainingConfig, load_teachers
+from teachers.pretraining import load_teachers
 
 FORMAT = 1
 BASELINE = "all"
@@ -136,9 +137,8 @@ def _context(config: ComparisonConfig, quiet: bool) -> dict[str, Any]:
     """Everything about the graph, the teachers and the machine; fills the caches on the way."""
     _, teachers = resolve(replace(config.trial, agent=BASELINE))
     graph = load_graph(config.trial.dataset)
-    environment = config.trial.environment
-    pretraining = PretrainingConfig(rank=environment.get("teacher_rank", 64))
-    folds, top_k = environment.get("folds", 1), environment.get("top_k", 64)
+    environment = DSoMConfig.from_kwargs(**config.trial.environment)
+    pretraining, folds, top_k = environment.pretraining, environment.folds, environment.top_k
     say = None if quiet else lambda line: print(line, file=sys.stderr, flush=True)
     # Once here, so that the workers find everything in the cache.
     open_store(graph, teachers, pretraining, folds, top_k, report=say)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dsom_env.classroom import Classroom, Lesson, Weights, answer_log_probs
 from students.evaluation import filtered_ranks
-from teachers.pretraining import PretrainingConfig, load_teachers
+from teachers.pretraining import load_teachers
 
 Probe = Callable[[NDArray[np.bool_], int], float]
 
@@ -122,8 +122,7 @@ class RelationMask(MaskPolicy):
         """Rank the validation answers by every teacher and boost."""
         graph = classroom.graph
         queries = graph.queries("valid")
-        config = PretrainingConfig(rank=classroom.config.teacher_rank)
-        models = load_teachers(graph, classroom.teachers, config)
+        models = load_teachers(graph, classroom.teachers, classroom.config.pretraining)
         entities, relations = (
             torch.from_numpy(queries.entities),
             torch.from_numpy(queries.relations),

@@ -24,7 +24,6 @@ from students.forward import Forward
 from students.registry import make_student
 from students.training import StepReport, Trainer, TrainingConfig
 from teachers.cached_store import open_store
-from teachers.pretraining import PretrainingConfig
 from teachers.store import Opinions
 
 Weights = NDArray[np.float32]
@@ -110,7 +109,7 @@ class Classroom:
         self.store = open_store(
             graph,
             teachers,
-            PretrainingConfig(rank=config.teacher_rank),
+            config.pretraining,
             config.folds,
             config.top_k,
             report=_say if config.verbose else None,

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from graphs import MultimodalGraph
 from graphs.naming import unknown
+
+if TYPE_CHECKING:
+    from teachers.pretraining import PretrainingConfig
 
 ACTION_MODES = ("mask", "multidiscrete", "discrete")
 AUTORESET_MODES = ("same_step", "next_step", "disabled")
@@ -51,6 +54,10 @@ class DSoMConfig:
         folds: 1 for teachers' in-sample answers, K ≥ 2 for cross-fitted ones.
         top_k: entities that the store lists per teacher; None for exact logits.
         teacher_rank: complex dimensions of the teachers.
+        teacher_learning_rate: of their Adagrad.
+        teacher_regularisation: their λ of N3.
+        teacher_batch: queries per update while they are trained.
+        teacher_epochs: most epochs of their training, which valid may end earlier.
         only_beneficial: whether negative rewards are cut to 0.
         control_fraction: share of the batch that is taught by hard labels only, as the control
             group of `improvement`. A batch too small for one control row is compared with a
@@ -85,6 +92,10 @@ class DSoMConfig:
     folds: int = 1
     top_k: int | None = 64
     teacher_rank: int = 64
+    teacher_learning_rate: float = 0.1
+    teacher_regularisation: float = 0.02
+    teacher_batch: int = 512
+    teacher_epochs: int = 60
     only_beneficial: bool = True
     control_fraction: float = 0.0625
     reward_fraction: float | None = None
@@ -125,7 +136,8 @@ class DSoMConfig:
         if self.render_mode is not None and self.render_mode not in RENDER_MODES:
             raise unknown("render_mode", self.render_mode, RENDER_MODES)
         object.__setattr__(self, "autoreset_mode", _mode_name(self.autoreset_mode))
-        for argument in ("horizon", "rank", "folds", "teacher_rank"):
+        counts = ("horizon", "rank", "folds", "teacher_rank", "teacher_batch", "teacher_epochs")
+        for argument in counts:
             _require_count(argument, getattr(self, argument))
         for argument in ("max_episode_steps", "top_k"):
             if getattr(self, argument) is not None:
@@ -150,11 +162,12 @@ class DSoMConfig:
             value = getattr(self, argument)
             if value is not None and not (_is_number(value) and 0 <= value < 1):
                 raise ValueError(f"{argument} must lie in [0, 1), got {value!r}")
-        for argument in ("learning_rate", "temperature"):
+        for argument in ("learning_rate", "temperature", "teacher_learning_rate"):
             value = getattr(self, argument)
             if not (_is_number(value) and value > 0):
                 raise ValueError(f"{argument} must be a positive number, got {value!r}")
-        for argument in ("regularisation", "gamma", "beta_warmup", "alpha", "beta"):
+        weights = ("regularisation", "teacher_regularisation", "gamma", "beta_warmup")
+        for argument in (*weights, "alpha", "beta"):
             value = getattr(self, argument)
             if argument in ("alpha", "beta") and value == "mass":
                 continue
@@ -186,6 +199,21 @@ class DSoMConfig:
         if self.reward_fraction is not None:
             return self.reward_fraction
         return 0.05 if self.reward in ("heldout", "validation") else 0.0
+
+    @property
+    def pretraining(self) -> PretrainingConfig:
+        """How the teachers are trained: the one place where `teacher_*` gets its meaning."""
+        # Imports torch, which constructing an environment must not.
+        from teachers.pretraining import PretrainingConfig
+
+        # 1 and 1.0 are the same learning rate, but would not be the same key of the cache.
+        return PretrainingConfig(
+            rank=self.teacher_rank,
+            learning_rate=float(self.teacher_learning_rate),
+            regularisation=float(self.teacher_regularisation),
+            batch_size=self.teacher_batch,
+            max_epochs=self.teacher_epochs,
+        )
 
     @classmethod
     def from_kwargs(cls, **kwargs: Any) -> DSoMConfig:

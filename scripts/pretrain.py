@@ -2,6 +2,10 @@
 
 python scripts/pretrain.py --dataset emoji            # in-sample
 python scripts/pretrain.py --dataset emoji --folds 5  # cross-fitted
+
+--rank and the flags after it are `teacher_rank`, `teacher_learning_rate`, `teacher_regularisation`,
+`teacher_batch` and `teacher_epochs` of `DSoMConfig`: with the same values compare.py and train.py
+(as in --set teacher_rank=200) find the same teachers.
 """
 
 from __future__ import annotations
@@ -12,11 +16,21 @@ import sys
 from tqdm import tqdm
 
 from agents.command_line import parse_names, run
+from dsom_env.config import DSoMConfig
 from graphs import load_graph
 from students.evaluation import evaluate_by_relation, evaluate_ranking
 from teachers.cached_store import open_store
-from teachers.pretraining import PretrainingConfig, load_teachers, ship, teacher_key
+from teachers.pretraining import load_teachers, ship, teacher_key
 from teachers.registry import teacher_names
+
+# By the argument of `DSoMConfig`: the flag, and what it means.
+FLAGS = {
+    "teacher_rank": ("--rank", "complex dimensions"),
+    "teacher_learning_rate": ("--learning-rate", "of Adagrad"),
+    "teacher_regularisation": ("--regularisation", "λ of N3"),
+    "teacher_batch": ("--batch", "queries per update"),
+    "teacher_epochs": ("--epochs", "most epochs; valid may end it earlier"),
+}
 
 
 def main() -> None:
@@ -27,7 +41,10 @@ def main() -> None:
     command.add_argument("--dataset", default="emoji")
     command.add_argument("--teachers", type=parse_names, help="default: all that the graph has")
     command.add_argument("--folds", type=int, default=1, help="K ≥ 2 cross-fits (default: 1)")
-    command.add_argument("--rank", type=int, default=64)
+    for setting, (flag, meaning) in FLAGS.items():
+        default = getattr(DSoMConfig, setting)
+        summary = f"{meaning} (default: {default})"
+        command.add_argument(flag, dest=setting, type=type(default), default=default, help=summary)
     command.add_argument("--top-k", type=int, default=64, help="entities listed per teacher")
     command.add_argument("--split", choices=("valid", "test"), default="valid")
     command.add_argument(
@@ -36,9 +53,10 @@ def main() -> None:
     arguments = command.parse_args()
     if arguments.folds < 1 or arguments.top_k < 1:
         raise ValueError("--folds and --top-k must be at least 1")
+    settings = {setting: getattr(arguments, setting) for setting in FLAGS}
+    config = DSoMConfig.from_kwargs(**settings).pretraining
     graph = load_graph(arguments.dataset)
     names = arguments.teachers or tuple(n for n in teacher_names(graph) if n != "uniform")
-    config = PretrainingConfig(rank=arguments.rank)
     models = load_teachers(graph, names, config, arguments.folds, _say)
     relations = list(graph.relation_labels)
     print(f"filtered MRR on {arguments.split}, both directions, mean rank of ties")

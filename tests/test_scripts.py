@@ -61,6 +61,28 @@ def test_pretrain_shows_every_teacher() -> None:
     assert next(row for row in rows if row.startswith("all")).count("0.") == 4
 
 
+def test_everybody_trains_the_same_teachers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Context, store and the policy that asks teachers itself, and pretrain.py before them."""
+    monkeypatch.setenv("DSOM_CACHE", str(tmp_path / "cache"))
+    values = {"rank": 6, "batch": 48, "epochs": 3, "regularisation": 0, "learning-rate": 0.2}
+    flags = [part for flag, value in values.items() for part in (f"--{flag}", value)]
+    first = program("pretrain.py", "--dataset", SMALL, "--top-k", 64, *flags)
+    assert first.returncode == 0, first.stderr
+    made = {folder.name for folder in (tmp_path / "cache").glob("*/*")}
+    assert len(made) == 5, "four teachers and their store"
+    settings = [f"teacher_{flag.replace('-', '_')}={value}" for flag, value in values.items()]
+    done = program(
+        "compare.py",
+        *("--dataset", SMALL, "--agents", "relation", "--seeds", 1, "--out", tmp_path / "out"),
+        *("--teachers", "structure,fused,image,text", "--epochs", 1, "--set", "rank=8"),
+        *(part for setting in settings for part in ("--set", setting)),
+    )
+    assert done.returncode == 0, done.stderr
+    assert {folder.name for folder in (tmp_path / "cache").glob("*/*")} == made
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "says"),
     [

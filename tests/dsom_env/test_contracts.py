@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as check_sb3_env
 
 import dsom_env as _registration  # noqa: F401
-from dsom_env.config import ACTION_MODES, BUILT_IN_REWARDS
+from dsom_env.config import ACTION_MODES, BUILT_IN_REWARDS, DSoMConfig
+from teachers.pretraining import PretrainingConfig
 
 SMALL: dict[str, Any] = {
     "dataset": "planted:entities=160,relations=4,blocks=2,tails_per_head=3",
@@ -295,6 +296,12 @@ def test_observations_are_the_callers_own() -> None:
         ("beta_warmup", "long", "beta_warmup"),
         ("control_fraction", "some", "control_fraction"),
         ("cotrain", "no", "cotrain"),
+        ("teacher_rank", 0, "teacher_rank"),
+        ("teacher_batch", 0.5, "teacher_batch"),
+        ("teacher_epochs", 0, "teacher_epochs"),
+        ("teacher_learning_rate", 0, "teacher_learning_rate"),
+        ("teacher_regularisation", -0.1, "teacher_regularisation"),
+        ("teacher_ranks", 8, "teacher_ranks.*teacher_rank"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*render_mode.*:UserWarning")  # Gymnasium's own, before ours
@@ -303,6 +310,22 @@ def test_bad_arguments_are_named(name: str, value: object, says: str) -> None:
         make(**{name: value}).reset()
     with pytest.raises(ValueError, match=says):
         make_vec(**{name: value}).reset()
+
+
+def test_teachers_settings_are_those_of_their_pretraining() -> None:
+    assert DSoMConfig().pretraining == PretrainingConfig(), "or the shipped teachers are not found"
+    settings = DSoMConfig(
+        teacher_rank=7,
+        # Whole numbers must be the same key of the cache as 1.0 and 0.0.
+        teacher_learning_rate=1,
+        teacher_regularisation=0,
+        teacher_batch=9,
+        teacher_epochs=3,
+    ).pretraining
+    expected = PretrainingConfig(
+        rank=7, learning_rate=1.0, regularisation=0.0, batch_size=9, max_epochs=3
+    )
+    assert repr(settings) == repr(expected)
 
 
 def test_what_only_the_world_can_tell_is_refused_at_the_first_reset() -> None:

@@ -7,10 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from graphs import Modality, MultimodalGraph
+from dsom_env.config import DSoMConfig
+from graphs import Modality, MultimodalGraph, load_graph
 from graphs.files import cache_folder
 from teachers.fused import Fused
-from teachers.pretraining import PretrainingConfig, load_teacher, pretrain, teacher_key
+from teachers.pretraining import (
+    SHIPPED,
+    PretrainingConfig,
+    load_teacher,
+    pretrain,
+    teacher_key,
+)
 from teachers.registry import make_teacher, teacher_names
 
 CONFIG = PretrainingConfig(rank=4, max_epochs=4, evaluate_every=1, patience=2)
@@ -79,6 +86,14 @@ def test_key_changes_with_everything_that_matters(small_graph: MultimodalGraph) 
     for field, value in (("rank", 5), ("seed", 1), ("regularisation", 0.5), ("max_epochs", 9)):
         keys.append(teacher_key(small_graph, "text", replace(CONFIG, **{field: value}), 1, 0))
     assert len(set(keys)) == len(keys)
+
+
+def test_shipped_teachers_are_those_of_the_default_settings() -> None:
+    emoji = load_graph("emoji")
+    config = DSoMConfig().pretraining
+    names = ("structure", "text", "image", "fused")
+    keys = {teacher_key(emoji, name, config, 1, 0) for name in names}
+    assert keys == {folder.name for folder in SHIPPED.iterdir()}
 
 
 def test_test_triples_are_not_read(small_graph: MultimodalGraph) -> None:
