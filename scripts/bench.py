@@ -31,7 +31,7 @@ from benchmarks import (
     student,
     subjects,
 )
-from benchmarks.measuring import Settings, Target
+from benchmarks.measuring import CLOCKS, Settings, Target, use_clock
 
 from agents.command_line import parse_names, run
 from agents.machine import cores, processor
@@ -65,6 +65,12 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     command.add_argument("--out", type=Path, help="JSON with every repetition")
     command.add_argument("--repetitions", type=int, default=3)
     command.add_argument("--threads", type=int, default=1)
+    command.add_argument(
+        "--clock",
+        choices=CLOCKS,
+        default="wall",
+        help="cpu: of this process alone, for a machine that others use too (with --threads 1)",
+    )
     command.add_argument("--rank", type=int, default=200, help="of the students (default: 200)")
     command.add_argument("--batch", type=int, default=1000, help="queries per update")
     command.add_argument("--steps", type=int, default=20, help="measured updates of co-training")
@@ -149,6 +155,7 @@ def provenance(arguments: argparse.Namespace) -> dict[str, Any]:
         "command": shlex.join(["python", *sys.argv]),
         "machine": processor(),
         "cores": cores(),
+        "clock": arguments.clock,
         "threads": torch.get_num_threads(),
         "python": sys.version.split()[0],
         "denormals": "kept" if arguments.keep_denormals else "flushed to zero",
@@ -195,6 +202,7 @@ def main() -> None:
     arguments = parse()
     warnings.simplefilter("ignore", GraphWarning)
     torch.set_num_threads(arguments.threads)
+    use_clock(arguments.clock)
     if not arguments.keep_denormals:
         torch.set_flush_denormal(True)
         print(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import time
 from typing import Any
 
 import gymnasium as gym
 
 import dsom_env as _registration  # noqa: F401 - registers DSoM-v0
 
-from .measuring import Target, ratio, say
+from .measuring import Target, now, ratio, say
 
 REWARDS = ("gate", "improvement")
 # Sub-environments, and how many times as fast as scalar environments they should be.
@@ -20,10 +19,10 @@ FACTORS = {16: 10.0, 256: 30.0}
 def transitions_per_second(env: Any, steps: int) -> float:
     """Measured over `steps` random steps of an environment that was reset."""
     actions = [env.action_space.sample() for _ in range(steps)]
-    started = time.perf_counter()
+    started = now()
     for action in actions:
         env.step(action)
-    return float(steps * env.num_envs / (time.perf_counter() - started))
+    return float(steps * env.num_envs / (now() - started))
 
 
 def measure(dataset: str, repetitions: int) -> tuple[dict[str, Any], list[Target]]:

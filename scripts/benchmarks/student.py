@@ -200,7 +200,7 @@ def measure(graph: MultimodalGraph, settings: Settings) -> tuple[dict[str, Any],
         f"co-training, {settings.batch} environments": loops[settings.batch].epoch,
         f"co-training, {FEWER_ENVIRONMENTS} environments": loops[FEWER_ENVIRONMENTS].epoch,
         "products alone": products.epoch,
-        f"PyKEEN DistMult of width {2 * settings.rank}": real.epoch,
+        f"PyKEEN, real product of width {2 * settings.rank}": real.epoch,
     }
     times = interleaved(contenders, settings.repetitions, "student")
     return report(graph, settings, times, sum(products.rows), loops)
@@ -223,7 +223,7 @@ def report(
         "distilled / plain": ratio(distilled, plain),
         f"co-training ({settings.batch}) / PyKEEN ComplEx": ratio(many, pykeen),
         f"co-training ({FEWER_ENVIRONMENTS}) / PyKEEN ComplEx": ratio(fewer, pykeen),
-        "plain / PyKEEN DistMult of the same width": ratio(plain, real),
+        "plain / PyKEEN with a real product of the same width": ratio(plain, real),
         "plain / products alone": ratio(plain, products),
         "distilled / products alone": ratio(distilled, products),
         f"co-training ({settings.batch}) / products alone": ratio(many, products),
