@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from agents.machine import cores, processor
 from agents.report import render_report
 from agents.statistics import summarise
 from agents.trial import TrialConfig, finished_trial, resolve, run_trial
@@ -111,7 +112,7 @@ def compare(
     def write(complete: bool) -> dict[str, Any]:
         return _write_results(out, config, context, finished, failures, complete)
 
-    jobs = max(1, min(jobs or _cores(), len(waiting)))
+    jobs = max(1, min(jobs or cores(), len(waiting)))
     epochs = config.trial.epochs
     try:
         with tqdm(
@@ -160,28 +161,12 @@ def _context(config: ComparisonConfig, quiet: bool) -> dict[str, Any]:
         },
         "provenance": {
             "command": shlex.join(["python", *sys.argv]),
-            "machine": _processor(),
-            "cores": _cores(),
+            "machine": processor(),
+            "cores": cores(),
             "python": platform.python_version(),
             "versions": {name: version(name) for name in _VERSIONS},
         },
     }
-
-
-def _cores() -> int:
-    """Processors that this process may use."""
-    # Not every system can pin a process to some of them.
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-def _processor() -> str:
-    """The processor's own name where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _write_results(

@@ -1,99 +1,222 @@
-"""Transitions per second of the native vector environment against Gymnasium's SyncVectorEnv.
+r"""Speed and memory beside the peers', in one run: docs/performance.md says what each figure is.
 
-    python scripts/bench.py --dataset emoji --out runs/bench.json
+    python scripts/bench.py --graph ../shared/data/MKG-W --memory-graph ../shared/data/DB15K \
+      --out runs/bench.json
 
-A row of ours is a row of one batch; SyncVectorEnv steps as many scalar environments, each with a
-student of its own, one after the other. Repetitions alternate, so that both see the same machine;
-the ratio of medians is what counts.
+Everything is a ratio of things that took turns in this process. Without --graph the sections that
+need one are left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
-import time
-from importlib.metadata import version
+import shlex
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import torch
+from benchmarks import (
+    environment,
+    evaluation,
+    memory,
+    products,
+    profiling,
+    rows,
+    store,
+    student,
+    subjects,
+)
+from benchmarks.measuring import CLOCKS, Settings, Target, use_clock
 
-import dsom_env as _registration  # noqa: F401 - registers DSoM-v0
-from agents.command_line import run
+from agents.command_line import parse_names, run
+from agents.machine import cores, processor
 from graphs.files import atomic_write
+from graphs.graph import GraphWarning
+from graphs.naming import unknown
 
-REWARDS = ("gate", "improvement")
-SIZES = (16, 256)
-
-
-def transitions_per_second(env: Any, steps: int) -> float:
-    """Measured over `steps` random steps of an environment that was reset."""
-    actions = [env.action_space.sample() for _ in range(steps)]
-    started = time.perf_counter()
-    for action in actions:
-        env.step(action)
-    return float(steps * env.num_envs / (time.perf_counter() - started))
+FORMAT = 1
+# Those that need --graph, and all.
+ON_GRAPH = ("student", "evaluation", "store", "profile")
+SECTIONS = ("products", "rows", "student", "env", "evaluation", "store", "memory", "profile")
+VERSIONS = ("dsom-env", "torch", "numpy", "gymnasium", "stable-baselines3", "pykeen")
 
 
-def measure(dataset: str, reward: str, count: int, repetitions: int) -> dict[str, Any]:
-    """Medians and their ratio for one reward and one number of sub-environments."""
-    arguments: dict[str, Any] = {"dataset": dataset, "reward": reward}
-    native = gym.make_vec("DSoM-v0", num_envs=count, **arguments)
-    peer = gym.make_vec("DSoM-v0", num_envs=count, vectorization_mode="sync", **arguments)
-    for env in (native, peer):
-        env.reset(seed=0)
-        env.action_space.seed(0)
-        env.step(env.action_space.sample())
-    ours, theirs = [], []
-    for _ in range(repetitions):
-        ours.append(transitions_per_second(native, 8))
-        theirs.append(transitions_per_second(peer, 1))
-    for env in (native, peer):
-        env.close()
-    medians = statistics.median(ours), statistics.median(theirs)
-    return {
-        "reward": reward,
-        "num_envs": count,
-        "native": ours,
-        "sync": theirs,
-        "ratio": medians[0] / medians[1],
-        "native_median": medians[0],
-        "sync_median": medians[1],
-    }
+def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Arguments of the command line.
 
-
-def main() -> None:
-    """Measure, print the ratios, write JSON."""
+    Raises:
+        ValueError: an unknown section, or one that needs a graph that was not given.
+    """
     command = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    command.add_argument("--dataset", default="emoji")
-    command.add_argument("--repetitions", type=int, default=3)
+    command.add_argument("--graph", type=Path, help="folder of MKG-W, or of another graph")
+    command.add_argument(
+        "--memory-graph", type=Path, help="folder of DB15K, for the memory section"
+    )
+    command.add_argument("--row-graphs", type=Path, nargs="*", default=[], help="for section rows")
+    command.add_argument("--dataset", default="emoji", help="of section env (default: emoji)")
+    command.add_argument("--only", type=parse_names, help=f"some of {','.join(SECTIONS)}")
     command.add_argument("--out", type=Path, help="JSON with every repetition")
-    arguments = command.parse_args()
-    if arguments.repetitions < 1:
-        raise ValueError(f"--repetitions must be at least 1, got {arguments.repetitions}")
-    rows = []
-    print(f"{'reward':12} {'envs':>5} {'native/s':>10} {'sync/s':>10} {'ratio':>7}")
-    for reward in REWARDS:
-        for count in SIZES:
-            row = measure(arguments.dataset, reward, count, arguments.repetitions)
-            rows.append(row)
-            print(
-                f"{reward:12} {count:5} {row['native_median']:10.0f} {row['sync_median']:10.0f} "
-                f"{row['ratio']:7.1f}"
+    command.add_argument("--repetitions", type=int, default=3)
+    command.add_argument("--threads", type=int, default=1)
+    command.add_argument(
+        "--clock",
+        choices=CLOCKS,
+        default="wall",
+        help="cpu: of this process alone, for a machine that others use too (with --threads 1)",
+    )
+    command.add_argument("--rank", type=int, default=200, help="of the students (default: 200)")
+    command.add_argument("--batch", type=int, default=1000, help="queries per update")
+    command.add_argument("--steps", type=int, default=20, help="measured updates of co-training")
+    command.add_argument("--full", action="store_true", help="store: all queries, not a sample")
+    command.add_argument(
+        "--keep-denormals", action="store_true", help="what PyKEEN's softmax gradient costs then"
+    )
+    arguments = command.parse_args(words)
+    if arguments.threads < 1:
+        raise ValueError(f"--threads must be at least 1, got {arguments.threads}")
+    for name in arguments.only or ():
+        if name not in SECTIONS:
+            raise unknown("--only", name, SECTIONS)
+        if name in ON_GRAPH and not arguments.graph:
+            raise ValueError(
+                f"section {name} needs --graph, a folder such as MKG-W in OpenKE's format "
+                "(docs/graphs.md)"
             )
+    for folder in (arguments.graph, arguments.memory_graph, *arguments.row_graphs):
+        if folder and not folder.is_dir():
+            raise ValueError(
+                f"{folder} is no folder: expected a graph such as MKG-W (docs/graphs.md)"
+            )
+    return arguments
+
+
+def chosen_sections(arguments: argparse.Namespace) -> list[str]:
+    """What is to be measured, in order."""
+    if arguments.only:
+        return [name for name in SECTIONS if name in arguments.only]
+    if arguments.graph:
+        return list(SECTIONS)
+    print(
+        f"without --graph (a folder of MKG-W) these sections are left out: {', '.join(ON_GRAPH)}",
+        file=sys.stderr,
+    )
+    return [name for name in SECTIONS if name not in ON_GRAPH]
+
+
+def measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Target]]:
+    """All chosen sections, by name, and their targets."""
+    settings = Settings(
+        rank=arguments.rank,
+        batch=arguments.batch,
+        repetitions=arguments.repetitions,
+        steps=arguments.steps,
+        store_queries=None if arguments.full else Settings.store_queries,
+    )
+    names = chosen_sections(arguments)
+    graph = subjects.load(arguments.graph) if {*names} & {*ON_GRAPH} else None
+    found: dict[str, Any] = {}
+    targets: list[Target] = []
+    for name in names:
+        met: list[Target] = []
+        if name == "products":
+            found[name] = products.measure(settings)
+        elif name == "rows":
+            folders = [arguments.graph, arguments.memory_graph, *arguments.row_graphs]
+            found[name] = rows.measure([folder for folder in folders if folder])
+        elif name == "env":
+            found[name], met = environment.measure(arguments.dataset, settings.repetitions)
+        elif name == "memory":
+            found[name], met = memory.measure(arguments.memory_graph, settings)
+        elif graph and name == "profile":
+            found[name] = profiling.measure(graph, settings)
+        elif graph:
+            on_graph = {"student": student, "evaluation": evaluation, "store": store}
+            found[name], met = on_graph[name].measure(graph, settings)
+        targets += met
+    return found, targets
+
+
+def provenance(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a reader has to know of the machine and the run."""
+    versions = {}
+    for name in VERSIONS:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "machine": processor(),
+        "cores": cores(),
+        "clock": arguments.clock,
+        "threads": torch.get_num_threads(),
+        "python": sys.version.split()[0],
+        "denormals": "kept" if arguments.keep_denormals else "flushed to zero",
+        "versions": versions,
+    }
+
+
+def show(found: dict[str, Any], targets: list[Target]) -> None:
+    """Print what is not in the targets, then the targets."""
+    for name, values in found.get("products", {}).get("gflops", {}).items():
+        print(f"products: {name} {values:.0f} GFLOP/s")
+    for name, graph in found.get("rows", {}).get("graphs", {}).items():
+        print(
+            f"rows: {name} {graph['rows_per_query']:.3f} per query, "
+            f"at the least {graph['distinct_per_query']:.3f}"
+        )
+    if "student" in found:
+        section = found["student"]
+        print(f"rows per epoch: {section['rows_per_epoch']}")
+        print(f"{'seconds per epoch':44} {'median':>8} {'µs per row':>11}")
+        for name, values in section["seconds_per_epoch"].items():
+            per_row = sorted(section["microseconds_per_row"][name])[len(values) // 2]
+            print(f"{name:44} {sorted(values)[len(values) // 2]:8.2f} {per_row:11.1f}")
+        for name, value in section["ratios"].items():
+            print(f"{name:56} {value:6.3f}")
+    if "store" in found:
+        part = found["store"]
+        print(
+            f"store: {part['queries']} queries, {part['distinct_questions']} questions; speed / "
+            f"products of distinct questions {part['ratio_to_distinct']:.3f}"
+        )
+    for name, points in found.get("memory", {}).items():
+        for point in points if isinstance(points, list) else [points]:
+            print(f"memory, {name}: " + ", ".join(f"{k} {v:.0f}" for k, v in point.items()))
+    for name, operators in found.get("profile", {}).items():
+        parts = (f"{one['operator']} {one['share']:.0%}" for one in operators[:8])
+        print(f"profile, {name}: " + ", ".join(parts))
+    for target in targets:
+        print(target.line())
+
+
+def main() -> None:
+    """Measure, print, write JSON."""
+    arguments = parse()
+    warnings.simplefilter("ignore", GraphWarning)
+    torch.set_num_threads(arguments.threads)
+    use_clock(arguments.clock)
+    if not arguments.keep_denormals:
+        torch.set_flush_denormal(True)
+        print(
+            "denormal numbers are flushed to zero, for everybody: PyKEEN's softmax gradient is "
+            "full of them, and many times slower with them (--keep-denormals shows it)"
+        )
+    found, targets = measure(arguments)
+    show(found, targets)
     if arguments.out:
         document = {
-            "dataset": arguments.dataset,
-            "machine": platform.processor() or platform.machine(),
-            "threads": torch.get_num_threads(),
-            "seed": 0,
-            "versions": {name: version(name) for name in ("torch", "gymnasium", "numpy")},
-            "rows": rows,
+            "format": FORMAT,
+            **provenance(arguments),
+            "sections": found,
+            "targets": [target.to_json() for target in targets],
         }
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(arguments.out, json.dumps(document, indent=1).encode())

@@ -54,7 +54,7 @@ class SoftLabel:
         return SoftLabel(
             self.rows,
             self.entities,
-            log_probs - normaliser[self.rows],
+            log_probs - normaliser.index_select(0, self.rows),
             log_tail - normaliser,
             self.weight,
             self.num_entities,
@@ -88,7 +88,7 @@ def segment_logsumexp(rows: Tensor, values: Tensor, batch: int) -> Tensor:
     highest.scatter_reduce_(0, rows, values.detach(), "amax")
     base = torch.where(highest.isfinite(), highest, 0.0)
     sums = torch.zeros(batch, dtype=values.dtype, device=values.device)
-    sums = sums.index_add(0, rows, (values - base[rows]).exp())
+    sums = sums.index_add(0, rows, (values - base.index_select(0, rows)).exp())
     return torch.where(sums > 0, sums.clamp_min(torch.finfo(sums.dtype).tiny).log() + base, highest)
 
 

@@ -6,6 +6,7 @@ Equal to PyKEEN's evaluator (`realistic` ranks) on the same scores; a test holds
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,11 @@ from graphs.csr import IntArray, KeyedLists
 from graphs.graph import Queries
 
 # Scores that are compared at a time, so that they are still in a cache when they are counted.
-_RANKED_ELEMENTS = 2**20
+_RANKED_ELEMENTS = 2**18
+# Most queries of one row that are compared with it at a time.
+_LONGEST_RUN = 16
+# Bytes that are added up as 64-bit words before they are taken apart again.
+_PACKED = 1000
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -36,33 +41,106 @@ def filtered_ranks(
         keys: int64 `[queries]`, `graph.query_keys` of the queries.
         answers: int64 `[queries]`.
         known: answers to leave out, by query key; the answer itself always stays.
-        row_of: int64 `[queries]`, the row of each query; None where each has its own.
+        row_of: int64 `[queries]`, ascending, the row of each query; None where each has its own.
 
     Returns:
         float64 `[queries]`; tied entities share their mean rank, so a constant score gets the
         rank of a random guess and not rank 1.
     """
-    device, width = scores.device, scores.shape[1]
+    device = scores.device
     own_row = torch.arange(len(scores), device=device) if row_of is None else row_of
-    answer_scores = scores[own_row, answers]
-    above = torch.empty(len(answers), dtype=torch.int64, device=device)
-    tied = torch.empty_like(above)
-    step = max(_RANKED_ELEMENTS // width, 1)
-    for start in range(0, len(answers), step):
-        part = slice(start, start + step)
-        block = scores[part] if row_of is None else scores.index_select(0, row_of[part])
-        mine = answer_scores[part, None]
-        # count_nonzero, not sum: it is twice as fast on booleans.
-        above[part] = torch.count_nonzero(block > mine, dim=1)
-        tied[part] = torch.count_nonzero(block == mine, dim=1) - 1
+    own = scores[own_row, answers]
+    if device.type == "cpu" and scores.dtype in (torch.float32, torch.float64):
+        rivals = _count_in_cache(scores.detach().numpy(), own.detach().numpy(), own_row.numpy())
+    else:
+        rivals = _count(scores, own, own_row).cpu().numpy()
     positions, entities = known.gather(keys)
     queries, others = torch.from_numpy(positions).to(device), torch.from_numpy(entities).to(device)
-    listed = scores[own_row[queries], others]
-    other = others != answers[queries]
-    own = answer_scores[queries]
-    above.index_add_(0, queries, -((listed > own) & other).long())
-    tied.index_add_(0, queries, -((listed == own) & other).long())
-    return (1.0 + above.double() + tied.double() / 2).cpu().numpy()
+    listed, mine = scores[own_row[queries], others], own[queries]
+    twice = (listed > mine).long() + (listed >= mine).long()
+    twice[others == answers[queries]] = 0
+    left_out = torch.zeros(len(answers), dtype=torch.int64, device=device)
+    left_out.index_add_(0, queries, twice)
+    # Ties count half, and everybody ties with itself.
+    ranks: NDArray[np.float64] = 1.0 + (rivals - 1 - left_out.cpu().numpy()) / 2
+    return ranks
+
+
+def _count(scores: Tensor, own: Tensor, row_of: Tensor) -> Tensor:
+    """Entities above the answer twice, those that tie with it once, int64 `[queries]`.
+
+    Args:
+        scores: `[rows, entities]`.
+        own: `[queries]`, scores of the answers.
+        row_of: int64 `[queries]`.
+    """
+    counts = torch.empty(len(own), dtype=torch.int64, device=scores.device)
+    step = max(_RANKED_ELEMENTS // scores.shape[1], 1)
+    for start in range(0, len(own), step):
+        part = slice(start, start + step)
+        block, mine = scores[row_of[part]], own[part, None]
+        counts[part] = (block > mine).sum(1) + (block >= mine).sum(1)
+    return counts
+
+
+def _count_in_cache(
+    scores: NDArray[np.floating[Any]], own: NDArray[np.floating[Any]], row_of: IntArray
+) -> IntArray:
+    """`_count` for a CPU: NumPy compares with vector instructions, torch does not.
+
+    Queries of one row look at it together, so that it is read, and where need be copied, once.
+    """
+    width = scores.shape[1]
+    new = np.concatenate([[True], row_of[1:] != row_of[:-1]]) if len(row_of) else row_of == 0
+    starts = np.flatnonzero(new)
+    lengths = np.diff(starts, append=len(row_of))
+    # Runs are cut so that a block with all its queries stays in a cache.
+    pieces = -(-lengths // _LONGEST_RUN)
+    first = np.repeat(starts - _LONGEST_RUN * (np.cumsum(pieces) - pieces), pieces)
+    first += _LONGEST_RUN * np.arange(len(first))
+    length = np.minimum(_LONGEST_RUN, np.repeat(starts + lengths, pieces) - first)
+    counts = np.empty(len(own), dtype=np.int64)
+    for run in np.unique(length).tolist():
+        firsts = first[length == run]
+        step = max(_RANKED_ELEMENTS // (width * run), 1)
+        above, least = (np.empty((step, run, width), dtype=np.bool_) for _ in range(2))
+        packed = np.zeros((step, run, -(-width // _PACKED) * _PACKED), dtype=np.uint8)
+        for start in range(0, len(firsts), step):
+            queries = firsts[start : start + step, None] + np.arange(run)
+            size, rows = len(queries), row_of[queries[:, 0]]
+            beside = bool((np.diff(rows) == 1).all())
+            block = scores[rows[0] : rows[-1] + 1] if beside else scores[rows]
+            mine = own[queries][:, :, None]
+            np.greater(block[:, None], mine, out=above[:size])
+            np.greater_equal(block[:, None], mine, out=least[:size])
+            np.add(
+                above[:size].view(np.uint8),
+                least[:size].view(np.uint8),
+                out=packed[:size, :, :width],
+            )
+            # Eight sums of bytes at a time: 125 terms of at most two stay below 256.
+            words = packed[:size].view(np.int64).reshape(size, run, -1, _PACKED // 8)
+            counts[queries] = words.sum(3).view(np.uint8).sum(2, dtype=np.int64)
+    return counts
+
+
+def by_question(keys: IntArray) -> tuple[IntArray, IntArray]:
+    """Queries in an order in which equal questions are beside each other, the rarest first.
+
+    Queries that differ in their answers only are scored once, and beside questions that are asked
+    as often they are ranked without copying their scores.
+
+    Args:
+        keys: int64 `[queries]`, `graph.query_keys` of the queries.
+
+    Returns:
+        The order, int64 `[queries]`, and where in it each question begins, int64
+        `[questions + 1]`.
+    """
+    _, question, times = np.unique(keys, return_inverse=True, return_counts=True)
+    order = np.lexsort((question, times[question]))
+    times.sort()
+    return order, np.concatenate([[0], np.cumsum(times)])
 
 
 def ranking_of(
@@ -83,10 +161,7 @@ def ranking_of(
     queries = graph.queries(split)
     known = graph.evaluation_filter(split)
     keys = graph.query_keys(queries.entities, queries.relations)
-    # Queries that differ in their answers only are scored once.
-    order = np.argsort(keys, kind="stable")
-    new = np.concatenate([[True], keys[order][1:] != keys[order][:-1]]) if len(order) else order
-    starts = np.append(np.flatnonzero(new), len(order))
+    order, starts = by_question(keys)
     ranks = np.empty(len(queries))
     for first in range(0, len(starts) - 1, batch_size):
         edges = starts[first : first + batch_size + 1]

@@ -165,7 +165,7 @@ class RowLosses:
             gradient.sub_(self._by_row(constant)[:, None])
             for part, weight in zip(self._parts, weights, strict=True):
                 for queries, entities, values in part.corrections():
-                    self._add(gradient, queries, entities, weight[queries] * values)
+                    self._add(gradient, queries, entities, weight.index_select(0, queries) * values)
         queries = torch.arange(len(self.answers), device=self.answers.device)
         self._add(gradient, queries, self.answers, -by_cross_entropy)
         return gradient
@@ -191,11 +191,13 @@ class RowLosses:
 
     def listed(self, queries: Tensor, entities: Tensor) -> Tensor:
         """Logits of (query, entity) pairs, `[n]`."""
-        return self.logits.view(-1)[self.row_of[queries] * self.logits.shape[1] + entities]
+        # index_select, here and below: it is two to three times as fast as an index.
+        places = self.row_of.index_select(0, queries) * self.logits.shape[1] + entities
+        return self.logits.view(-1).index_select(0, places)
 
     def _add(self, gradient: Tensor, queries: Tensor, entities: Tensor, values: Tensor) -> None:
         """Add values `[n]` at (query, entity) pairs; queries that share a row add up."""
-        places = self.row_of[queries] * gradient.shape[1] + entities
+        places = self.row_of.index_select(0, queries) * gradient.shape[1] + entities
         gradient.view(-1).index_add_(0, places, values)
 
     def _by_row(self, values: Tensor) -> Tensor:
@@ -229,7 +231,8 @@ class _Plain:
         count = len(label)
         listed = losses.listed(label.rows, label.entities) / losses.config.temperature
         probabilities = label.log_probs.exp()
-        gaps = probabilities * (label.log_probs - listed + losses.log_normaliser[label.rows])
+        log_student = listed - losses.log_normaliser.index_select(0, label.rows)
+        gaps = probabilities * (label.log_probs - log_student)
         sizes = label.tail_sizes()
         tail_total = total - _sum_rows(label.rows, listed, count)
         tail = label.log_tail.exp()
@@ -237,7 +240,7 @@ class _Plain:
         self.divergence = _sum_rows(label.rows, gaps, count)
         self.divergence += torch.where(sizes > 0, tail * tail_gap, 0.0)
         self.rest_constant = tail
-        self._excess = probabilities - tail[label.rows]
+        self._excess = probabilities - tail.index_select(0, label.rows)
 
     def corrections(self) -> Iterator[Correction]:
         """The listed entities, from which the dense part took the tail's probability only."""

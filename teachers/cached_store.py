@@ -47,6 +47,58 @@ def read_store(folder: Path, key: str) -> TeacherStore:
     return TeacherStore(tuple(extra["teachers"]), num_entities=int(extra["num_entities"]), **arrays)
 
 
+def store_key(
+    graph: MultimodalGraph,
+    teachers: Sequence[str],
+    config: PretrainingConfig,
+    folds: int,
+    top_k: int | None,
+) -> str:
+    """Hash of everything that decides what is in a store."""
+    keys = [
+        teacher_key(graph, name, config, folds, fold) for name in teachers for fold in range(folds)
+    ]
+    return config_hash({"format": FORMAT, "teachers": keys, "folds": folds, "top_k": top_k})
+
+
+def keep_open(
+    store: TeacherStore,
+    graph: MultimodalGraph,
+    config: PretrainingConfig | None = None,
+    folds: int = 1,
+    top_k: int | None = 64,
+) -> None:
+    """Let `open_store`, and so the environments of this process, use a store made elsewhere.
+
+    For opinions that do not come from this package's pre-training: `scripts/bench.py` measures
+    with teachers that nobody trained. Nothing is written; a few stores are kept at a time.
+
+    Args:
+        store: of all training queries of `graph`, in their order.
+        graph: whose training queries were asked.
+        config: what `open_store` will be asked for, as are `folds` and `top_k`.
+        folds: see there.
+        top_k: see there.
+
+    Raises:
+        ValueError: the store has another number of queries or entities than the graph.
+    """
+    expected = (2 * len(graph.triples["train"]), graph.num_entities)
+    if (len(store), store.num_entities) != expected:
+        raise ValueError(
+            f"a store of graph {graph.name!r} has {expected[0]} queries and {expected[1]} "
+            f"entities, got {len(store)} and {store.num_entities}"
+        )
+    _keep(store, store_key(graph, store.teachers, config or PretrainingConfig(), folds, top_k))
+
+
+def _keep(store: TeacherStore, key: str) -> None:
+    _OPEN[key] = store
+    _OPEN.move_to_end(key)
+    while len(_OPEN) > _KEPT_OPEN:
+        _OPEN.popitem(last=False)
+
+
 def open_store(
     graph: MultimodalGraph,
     teachers: Sequence[str],
@@ -71,10 +123,7 @@ def open_store(
         ValueError: the cache holds a damaged store; the sentence says what to remove.
     """
     config = config or PretrainingConfig()
-    keys = [
-        teacher_key(graph, name, config, folds, fold) for name in teachers for fold in range(folds)
-    ]
-    key = config_hash({"format": FORMAT, "teachers": keys, "folds": folds, "top_k": top_k})
+    key = store_key(graph, teachers, config, folds, top_k)
     if key in _OPEN:
         _OPEN.move_to_end(key)
         return _OPEN[key]
@@ -95,7 +144,5 @@ def open_store(
                 store = read_store(folder, key)
             except OSError as error:
                 _log.warning("the teacher store is kept in memory only: %s", error)
-    _OPEN[key] = store
-    while len(_OPEN) > _KEPT_OPEN:
-        _OPEN.popitem(last=False)
+    _keep(store, key)
     return store

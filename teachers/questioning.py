@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +14,18 @@ from torch import Tensor
 
 from graphs import MultimodalGraph, Queries
 from graphs.csr import IntArray
-from students.evaluation import filtered_ranks
+from students.evaluation import by_question, filtered_ranks
 from students.forward import BLOCK_ELEMENTS
 from students.scorer import Scorer
 from teachers.store import FEATURES, TeacherStore
 
 Progress = Callable[[int, int], None]
+Floats = NDArray[np.float32]
+
+# Logits that are read at a time: 1 MiB, which stay in a core's own cache.
+_READ_ELEMENTS = 2**18
+# Queries of a chunk, for each of its questions.
+_MOST_SHARED = 8
 
 
 def fold_of_queries(graph: MultimodalGraph, folds: int, seed: int = 0) -> IntArray:
@@ -52,11 +60,13 @@ class _Filling:
         self.features = np.zeros((*shape, len(FEATURES)), dtype=np.float32)
         self.used = 0
 
-    def append(self, counts: IntArray, entities: IntArray, log_probs: Tensor) -> slice:
+    def append(
+        self, counts: IntArray, entities: NDArray[np.int32], log_probs: NDArray[np.float16]
+    ) -> slice:
         """Add lists; returns where they went."""
         part = slice(self.used, self.used + len(entities))
         self.entities[part] = entities
-        self.log_probs[part] = log_probs.numpy()
+        self.log_probs[part] = log_probs
         self.used += len(entities)
         return part
 
@@ -81,19 +91,19 @@ class _Opinion:
 
     Attributes:
         logits: float32 `[rows, entities]`.
-        log_normaliser: `[rows]`.
-        best: int64 `[rows, K]`, the entities with the highest logits.
+        log_normaliser: float32 `[rows]`.
+        best: int64 `[rows, K]`, the entities with the highest logits, in no order.
         features: float32 `[queries, len(FEATURES)]`.
     """
 
-    logits: Tensor
-    log_normaliser: Tensor
-    best: Tensor
-    features: NDArray[np.float32]
+    logits: Floats
+    log_normaliser: Floats
+    best: IntArray
+    features: Floats
 
 
 def _opinion(
-    logits: Tensor, row_of: Tensor, queries: Queries, graph: MultimodalGraph, top_k: int
+    logits: Tensor, row_of: IntArray, queries: Queries, graph: MultimodalGraph, top_k: int
 ) -> _Opinion:
     """Read off everything the store keeps of one teacher.
 
@@ -107,43 +117,160 @@ def _opinion(
         graph: training answers and neighbors.
         top_k: how many of the best entities.
     """
-    highest, best = logits.topk(min(max(top_k, 2), logits.shape[1]), dim=1)
-    exponentials = (logits - highest[:, :1]).exp_()
-    sums = exponentials.sum(1)
-    log_normaliser = sums.log() + highest[:, 0]
-    # A product of vectors per row reads both once; underflowed probabilities add nothing.
-    mean = torch.bmm(exponentials[:, None], logits[:, :, None])[:, 0, 0] / sums
-    firsts = np.searchsorted(row_of.numpy(), np.arange(len(logits)))
+    values = logits.numpy()
+    step = max(_READ_ELEMENTS // values.shape[1], 1)
+    # A few rows at a time, so that they are still in a cache when they are read once more.
+    scratch = torch.empty(2, step, values.shape[1])
+    parts = [_summary(logits[i : i + step], top_k, scratch) for i in range(0, len(logits), step)]
+    best, first, second, log_normaliser, entropy = map(np.concatenate, zip(*parts, strict=True))
+    firsts = np.searchsorted(row_of, np.arange(len(values)))
     rows, neighbors = graph.neighbors.gather(queries.entities[firsts])
-    near = exponentials[torch.from_numpy(rows), torch.from_numpy(neighbors)]
-    mass = torch.zeros(len(logits)).index_add_(0, torch.from_numpy(rows), near) / sums
+    near = np.exp(values[rows, neighbors] - log_normaliser[rows])
     by_row = {
-        "entropy": log_normaliser - mean,
-        "max_log_p": highest[:, 0] - log_normaliser,
-        "margin": highest[:, 0] - highest[:, 1],
-        "neighbor_mass": mass,
+        "entropy": entropy,
+        "max_log_p": first - log_normaliser,
+        "margin": first - second,
+        "neighbor_mass": np.bincount(rows, near, len(values)),
     }
     keys = graph.query_keys(queries.entities, queries.relations)
     answers = torch.from_numpy(queries.answers)
-    ranks = filtered_ranks(logits, keys, answers, graph.train_answers, row_of)
+    known = graph.train_answers
+    ranks = filtered_ranks(logits, keys, answers, known, torch.from_numpy(row_of))
     columns = {name: values[row_of] for name, values in by_row.items()}
-    columns["log_p_answer"] = logits[row_of, answers] - log_normaliser[row_of]
-    columns["log_rank"] = torch.from_numpy(np.log(ranks)).float()
-    features: NDArray[np.float32] = torch.stack([columns[f] for f in FEATURES], dim=1).numpy()
-    return _Opinion(logits, log_normaliser, best[:, :top_k], features)
+    columns["log_p_answer"] = values[row_of, queries.answers] - log_normaliser[row_of]
+    columns["log_rank"] = np.log(ranks)
+    features = np.stack([columns[f] for f in FEATURES], axis=1).astype(np.float32)
+    return _Opinion(values, log_normaliser, best, features)
 
 
-def _union(
-    opinions: Sequence[_Opinion], row_of: Tensor, answers: Tensor
-) -> tuple[IntArray, IntArray]:
-    """Counts per query and entities of the union of all teachers' best and the answer."""
-    listed = torch.zeros_like(opinions[0].logits, dtype=torch.bool)
-    for opinion in opinions:
-        # Teachers differ in scale, so each one's best are taken apart.
-        listed.scatter_(1, opinion.best, True)
-    listed = listed.index_select(0, row_of)
-    listed.scatter_(1, answers[:, None], True)
-    return torch.count_nonzero(listed, dim=1).numpy(), listed.nonzero()[:, 1].numpy()
+def _summary(
+    logits: Tensor, top_k: int, scratch: Tensor
+) -> tuple[IntArray, Floats, Floats, Floats, Floats]:
+    """Of rows of logits: the best, the highest two, the log of the normaliser, the entropy."""
+    exponentials, products = scratch[:, : len(logits)]
+    best = best_columns(logits.numpy(), min(max(top_k, 2), logits.shape[1]))
+    top = np.take_along_axis(logits.numpy(), best, axis=1)
+    first_place = top.argmax(1)
+    first = torch.from_numpy(top.max(1))
+    np.put_along_axis(top, first_place[:, None], -np.inf, axis=1)
+    torch.sub(logits, first[:, None], out=exponentials).exp_()
+    sums = exponentials.sum(1)
+    log_normaliser = sums.log() + first
+    # Underflowed probabilities add nothing. (A product by bmm takes ten times as long.)
+    mean = torch.mul(exponentials, logits, out=products).sum(1) / sums
+    entropy = log_normaliser - mean
+    if best.shape[1] > top_k:
+        best = np.take_along_axis(best, first_place[:, None], axis=1)
+    return best, first.numpy(), top.max(1), log_normaliser.numpy(), entropy.numpy()
+
+
+def best_columns(values: Floats, count: int) -> IntArray:
+    """Columns of the `count` highest values of each row, in no order, int64 `[rows, count]`.
+
+    They all lie in the `count` groups of columns with the highest maxima, so that two selections
+    among √(columns·count) take the place of one among all.
+
+    Args:
+        values: `[rows, columns]`.
+        count: from 1 to the number of columns.
+    """
+    rows, width = values.shape
+    size = math.isqrt(width // count)
+    if size < 2:
+        return _select(values, count)
+    groups = width // size
+    maxima = values[:, : size * groups].reshape(rows, size, groups).max(1)
+    chosen = _select(maxima, count)
+    members = np.arange(size)[:, None] * groups
+    candidates = (chosen[:, None, :] + members).reshape(rows, -1)
+    # Columns that no group has are always candidates.
+    left = np.broadcast_to(np.arange(size * groups, width), (rows, width - size * groups))
+    candidates = np.concatenate([candidates, left], axis=1)
+    found = torch.from_numpy(values).gather(1, torch.from_numpy(candidates)).numpy()
+    return np.take_along_axis(candidates, _select(found, count), axis=1)
+
+
+def _select(values: Floats, count: int) -> IntArray:
+    """`best_columns` by one selection; NumPy's has vector instructions, torch's does not."""
+    if count == values.shape[1]:
+        return np.broadcast_to(np.arange(count), values.shape)
+    return np.argpartition(values, -count, axis=1)[:, -count:]
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """Lists of entities with the teachers' log-probabilities, back to back.
+
+    Attributes:
+        counts: int64 `[lists]`, length of each.
+        entities: int32 `[listed]`, ascending and distinct within a list.
+        log_probs: float16 `[listed, teachers]`.
+        mass: float64 `[lists, teachers]`, exact sums of the listed probabilities.
+    """
+
+    counts: IntArray
+    entities: NDArray[np.int32]
+    log_probs: NDArray[np.float16]
+    mass: NDArray[np.float64]
+
+
+def _union(opinions: Sequence[_Opinion]) -> _Lists:
+    """For each row the union of all teachers' best: they differ in scale, so each has its own."""
+    entities = np.concatenate([o.best for o in opinions], axis=1).astype(np.int32)
+    entities.sort(axis=1)
+    distinct = np.ones(entities.shape, dtype=np.bool_)
+    np.not_equal(entities[:, 1:], entities[:, :-1], out=distinct[:, 1:])
+    counts = distinct.sum(1)
+    listed = entities[distinct]
+    rows = np.repeat(np.arange(len(counts)), counts)
+    log_probs = _log_probs(opinions, rows, listed)
+    mass = np.add.reduceat(np.exp(log_probs, dtype=np.float64), np.cumsum(counts) - counts, axis=0)
+    return _Lists(counts, listed, _half(log_probs), mass)
+
+
+def _with_answers(
+    lists: _Lists, opinions: Sequence[_Opinion], row_of: IntArray, answers: IntArray
+) -> _Lists:
+    """For each query the list of its row, and its answer where that has not got it."""
+    starts = np.cumsum(lists.counts) - lists.counts
+    width = opinions[0].logits.shape[1]
+    listed = np.repeat(np.arange(len(starts)), lists.counts) * width + lists.entities
+    wanted = row_of * width + answers
+    places = np.searchsorted(listed, wanted)
+    missing = listed[np.minimum(places, len(listed) - 1)] != wanted
+    counts = lists.counts[row_of] + missing
+    total = int(counts.sum())
+    begins = np.cumsum(counts) - counts
+    # What comes after the answer in its list is one place further there than in the row's.
+    inserted = np.where(missing, begins + places - starts[row_of], total)
+    target = np.arange(total)
+    source = target + np.repeat(starts[row_of] - begins, counts)
+    source -= target > np.repeat(inserted, counts)
+    entities = lists.entities.take(source, mode="clip")
+    log_probs = lists.log_probs.take(source, axis=0, mode="clip")
+    own = _log_probs(opinions, row_of[missing], answers[missing])
+    entities[inserted[missing]] = answers[missing]
+    log_probs[inserted[missing]] = _half(own)
+    mass = lists.mass[row_of]
+    mass[missing] += np.exp(own, dtype=np.float64)
+    return _Lists(counts, entities, log_probs, mass)
+
+
+def _log_probs(
+    opinions: Sequence[_Opinion], rows: IntArray, entities: NDArray[np.integer[Any]]
+) -> Floats:
+    """Every teacher's log-probability of (row, entity) pairs, float32 `[pairs, teachers]`."""
+    places = rows * opinions[0].logits.shape[1] + entities
+    log_probs = np.empty((len(rows), len(opinions)), dtype=np.float32)
+    for number, opinion in enumerate(opinions):
+        # Gathered by torch, which is quicker at it.
+        own = torch.from_numpy(opinion.logits).view(-1)[torch.from_numpy(places)].numpy()
+        np.subtract(own, opinion.log_normaliser[rows], out=log_probs[:, number])
+    return log_probs
+
+
+def _half(log_probs: Floats) -> NDArray[np.float16]:
+    return np.maximum(log_probs, np.finfo(np.float16).min).astype(np.float16)
 
 
 @torch.no_grad()
@@ -177,20 +304,19 @@ def build_store(
     width = graph.num_entities
     most = min((top_k or width) * len(teachers) + 1, width)
     filling = _Filling(len(queries), tuple(teachers), most, width)
+    buffers = {name: torch.empty(chunk, width) for name in teachers}
     done = 0
     for number in range(count):
         scorers = {name: models[number] for name, models in teachers.items()}
         tables = {name: model.entity_vectors() for name, model in scorers.items()}
         rows_of_fold = np.flatnonzero(fold == number)
         # Queries that differ in their answers only are asked once.
-        rows_of_fold = rows_of_fold[np.argsort(keys[rows_of_fold], kind="stable")]
-        sorted_keys = keys[rows_of_fold]
-        new = np.concatenate([[True], sorted_keys[1:] != sorted_keys[:-1]])
-        starts = np.append(np.flatnonzero(new), len(rows_of_fold))
+        order, starts = by_question(keys[rows_of_fold])
+        rows_of_fold = rows_of_fold[order]
         for edges in _pieces(starts, chunk):
             rows = rows_of_fold[edges[0] : edges[-1]]
-            row_of = torch.from_numpy(np.repeat(np.arange(len(edges) - 1), np.diff(edges)))
-            _question(graph, queries[rows], rows, row_of, scorers, tables, top_k, filling)
+            row_of = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+            _question(graph, queries[rows], rows, row_of, scorers, tables, top_k, buffers, filling)
             done += len(rows)
             if progress:
                 progress(done, len(queries))
@@ -202,11 +328,11 @@ def _pieces(starts: IntArray, chunk: int) -> Iterator[IntArray]:
 
     Args:
         starts: int64 `[questions + 1]`, first query of each question, and their number.
-        chunk: most questions and, unless a single one has more, half the most queries.
+        chunk: most questions and, unless a single one has more, an eighth of the most queries.
     """
     first = 0
     while first < len(starts) - 1:
-        most = int(np.searchsorted(starts, starts[first] + 2 * chunk, side="right")) - 1
+        most = int(np.searchsorted(starts, starts[first] + _MOST_SHARED * chunk, "right")) - 1
         last = max(min(first + chunk, most, len(starts) - 1), first + 1)
         yield starts[first : last + 1]
         first = last
@@ -216,38 +342,35 @@ def _question(
     graph: MultimodalGraph,
     queries: Queries,
     positions: IntArray,
-    row_of: Tensor,
+    row_of: IntArray,
     scorers: Mapping[str, Scorer],
     tables: Mapping[str, Tensor],
     top_k: int | None,
+    buffers: Mapping[str, Tensor],
     filling: _Filling,
 ) -> None:
     """Write down the answers to one chunk of queries, which are at `positions` of the store."""
-    answers = torch.from_numpy(queries.answers)
-    firsts = np.searchsorted(row_of.numpy(), np.arange(int(row_of[-1]) + 1))
+    firsts = np.searchsorted(row_of, np.arange(int(row_of[-1]) + 1))
     opinions = []
     for name, scorer in scorers.items():
-        table = tables[name]
+        table, logits = tables[name], buffers[name][: len(firsts)]
         entities = torch.from_numpy(queries.entities[firsts]).to(table.device)
         relations = torch.from_numpy(queries.relations[firsts]).to(table.device)
         vectors = scorer.query_vectors(table, entities, relations)
-        logits = scorer.compare(vectors, table).float().cpu()
+        inner = type(scorer).compare is Scorer.compare
+        if inner and table.dtype == logits.dtype and table.device == logits.device:
+            # Into memory that is there already: fresh memory costs a fifth of the product.
+            torch.mm(vectors, table.T, out=logits)
+        else:
+            logits.copy_(scorer.compare(vectors, table))
         opinions.append(_opinion(logits, row_of, queries, graph, top_k or graph.num_entities))
-    counts, listed = _union(opinions, row_of, answers)
-    rows = torch.from_numpy(np.repeat(np.arange(len(queries)), counts))
-    places = row_of[rows] * graph.num_entities + torch.from_numpy(listed)
-    log_probs = torch.stack(
-        [o.logits.view(-1)[places] - o.log_normaliser[row_of[rows]] for o in opinions], dim=1
-    )
+    lists = _with_answers(_union(opinions), opinions, row_of, queries.answers)
     # The tail is what the exact values leave: what rounding adds to the listed ones would drown it.
-    stored = log_probs.clamp_min(float(torch.finfo(torch.float16).min)).half()
-    mass = torch.zeros(len(queries), len(scorers), dtype=torch.float64)
-    mass.index_add_(0, rows, log_probs.double().exp())
-    tail_sizes = torch.from_numpy(graph.num_entities - counts).double()[:, None]
-    tail = (1 - mass).clamp_min(1e-12)
-    part = filling.append(counts, listed, stored)
-    filling.starts[positions] = part.start + np.cumsum(counts) - counts
-    filling.counts[positions] = counts
-    filling.log_tail[positions] = (tail / tail_sizes.clamp_min(1)).log().float().numpy()
-    filling.tail_mass[positions] = torch.where(tail_sizes > 0, tail, 0.0).float().numpy()
+    tail_sizes = (graph.num_entities - lists.counts)[:, None]
+    tail = np.maximum(1 - lists.mass, 1e-12)
+    part = filling.append(lists.counts, lists.entities, lists.log_probs)
+    filling.starts[positions] = part.start + np.cumsum(lists.counts) - lists.counts
+    filling.counts[positions] = lists.counts
+    filling.log_tail[positions] = np.log(tail / np.maximum(tail_sizes, 1))
+    filling.tail_mass[positions] = np.where(tail_sizes > 0, tail, 0.0)
     filling.features[positions] = np.stack([opinion.features for opinion in opinions], axis=1)

@@ -70,15 +70,15 @@ class Opinions:
                 self._label(self.log_probs[:, k], self.log_tail[:, k], shares[:, k])
                 for k in range(weights.shape[1])
             ]
-        row_shares = shares[self.rows]
+        row_shares = shares.index_select(0, self.rows)
         if combination == "log_probs":
-            log_probs = (row_shares * self.log_probs).sum(1)
+            log_probs = torch.einsum("ij,ij->i", row_shares, self.log_probs)
             log_tail = (shares * self.log_tail).sum(1)
         else:
             log_probs = torch.logsumexp(self.log_probs + row_shares.log(), dim=1)
             log_tail = torch.logsumexp(self.log_tail + shares.log(), dim=1)
         # Untaught rows have no distribution; any finite one keeps the arithmetic clean.
-        log_probs = torch.where(taught[self.rows] > 0, log_probs, 0.0)
+        log_probs = torch.where(taught.index_select(0, self.rows) > 0, log_probs, 0.0)
         log_tail = torch.where(taught > 0, log_tail, 0.0)
         return [self._label(log_probs, log_tail, taught)]
 
@@ -89,7 +89,7 @@ class Opinions:
         return SoftLabel(
             self.rows,
             self.entities,
-            log_probs - normaliser[self.rows],
+            log_probs - normaliser.index_select(0, self.rows),
             log_tail - normaliser,
             weight,
             self.num_entities,
@@ -136,8 +136,8 @@ class TeacherStore:
         places += np.arange(len(places))
         return Opinions(
             torch.from_numpy(rows).to(device),
-            torch.from_numpy(self.entities[places]).to(device, torch.int64),
-            torch.from_numpy(self.log_probs[places]).to(device, torch.float32),
+            torch.from_numpy(self.entities.take(places)).to(device, torch.int64),
+            torch.from_numpy(self.log_probs.take(places, axis=0)).to(device, torch.float32),
             torch.from_numpy(self.log_tail[queries]).to(device),
             self.num_entities,
         )

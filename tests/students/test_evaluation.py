@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pykeen.evaluation import RankBasedEvaluator
 
 from graphs import MultimodalGraph
-from students.evaluation import evaluate_ranking, ranking_of
+from students.evaluation import evaluate_ranking, filtered_ranks, ranking_of
 
 
 def random_graph(seed: int, entities: int = 23, relations: int = 3) -> MultimodalGraph:
@@ -116,3 +116,26 @@ def test_refuses_bad_scores_and_splits() -> None:
         evaluate_ranking(lambda e, r: torch.full((len(e), graph.num_entities), torch.nan), graph)
     with pytest.raises(ValueError, match="split"):
         evaluate_ranking(lambda e, r: torch.zeros(len(e), graph.num_entities), graph, "dev")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("width", [23, 1000, 1001, 2500])
+def test_shared_rows_in_any_number_equal_rows_of_their_own(dtype: torch.dtype, width: int) -> None:
+    """Runs longer than a block, ties, infinities; both ways of counting."""
+    graph = random_graph(0, entities=width)
+    rng = np.random.default_rng(0)
+    shared = np.repeat(np.arange(6), [1, 40, 2, 2, 33, 1])
+    answers = torch.from_numpy(rng.integers(0, width, len(shared)))
+    keys = rng.choice(graph.query_keys(*graph.triples["train"].T[:2]), 6)[shared]
+    scores = torch.from_numpy(rng.integers(-3, 4, (6, width))).to(dtype)
+    scores[1, :5], scores[2, :5] = torch.inf, -torch.inf
+    row_of = torch.from_numpy(shared)
+    ranks = filtered_ranks(scores, keys, answers, graph.known_answers, row_of)
+    alone = filtered_ranks(scores[row_of], keys, answers, graph.known_answers)
+    np.testing.assert_array_equal(ranks, alone)
+    for query, (row, answer) in enumerate(zip(shared, answers.tolist(), strict=True)):
+        known = set(graph.known_answers[int(keys[query])].tolist()) - {answer}
+        rivals = [scores[row, e].item() for e in range(width) if e not in known and e != answer]
+        own = scores[row, answer].item()
+        expected = 1 + sum(r > own for r in rivals) + sum(r == own for r in rivals) / 2
+        assert ranks[query] == expected

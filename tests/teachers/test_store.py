@@ -2,6 +2,7 @@
 
 import re
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ from torch import Tensor
 
 from graphs import MultimodalGraph
 from students.complex import ComplEx
-from teachers.cached_store import open_store, read_store, write_store
+from teachers.cached_store import keep_open, open_store, read_store, write_store
 from teachers.pretraining import PretrainingConfig
-from teachers.questioning import build_store, fold_of_queries
+from teachers.questioning import best_columns, build_store, fold_of_queries
 from teachers.store import FEATURES, Opinions, TeacherStore
 from tests.students.test_evaluation import random_graph
 
@@ -224,3 +225,32 @@ def test_damaged_cache_says_what_to_remove(
     monkeypatch.setattr("teachers.cached_store._OPEN", OrderedDict())
     with pytest.raises(ValueError, match=re.escape(f"remove {folder}")):
         open_store(small_graph, ("structure",), config)
+
+
+def test_a_store_made_elsewhere_is_what_open_store_finds(
+    small_graph: MultimodalGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("teachers.cached_store._OPEN", OrderedDict())
+    store = store_of(small_graph, random_teachers(small_graph, 0, 1.0), 4)
+    named = replace(store, teachers=("structure", "image", "text"))
+    keep_open(named, small_graph, top_k=4)
+    assert open_store(small_graph, named.teachers, top_k=4) is named
+    with pytest.raises(ValueError, match="120 queries"):
+        keep_open(named, random_graph(0))
+
+
+@given(
+    seed=st.integers(0, 999),
+    width=st.sampled_from([1, 7, 64, 100, 1003]),
+    share=st.floats(0.001, 1.0),
+    ties=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_best_columns_are_the_highest(seed: int, width: int, share: float, ties: bool) -> None:
+    values = np.random.default_rng(seed).standard_normal((3, width)).astype(np.float32)
+    values = np.round(values) if ties else values
+    count = max(int(share * width), 1)
+    best = best_columns(values, count)
+    assert all(len(set(row)) == count for row in best.tolist())
+    found = np.sort(np.take_along_axis(values, best, axis=1), axis=1)
+    np.testing.assert_array_equal(found, np.sort(values, axis=1)[:, -count:])
