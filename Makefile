@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 DATASET ?= emoji
 AGENTS ?= none,smooth,all,random,fixed,relation,oracle,reinforce,a2c,ppo
 SEEDS ?= 3
-EPOCHS ?= 8
+EPOCHS ?= 12
 OUT ?= runs/demo
 PACKAGES := agents dsom_env graphs students teachers
 COVERAGE := $(foreach package,$(PACKAGES),--cov=$(package))
