@@ -71,7 +71,8 @@ def add_environment_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="any other argument of DSoMConfig, e.g. --set gamma=3 --set folds=5",
+        help="any other argument of DSoMConfig, e.g. --set gamma=3 --set folds=5; wins over the "
+        "learning agents' YAML",
     )
 
 

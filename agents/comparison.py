@@ -226,6 +226,19 @@ def _run_in_worker(trial: TrialConfig, folder: Path) -> dict[str, Any] | str:
 
 
 @contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Hold Ctrl-C back; processes started meanwhile never see it, not even while they import."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def _pool(jobs: int, progress: Any) -> Iterator[ProcessPoolExecutor]:
     """Worker processes that are gone when the block ends, however it ends."""
     spawn = multiprocessing.get_context("spawn")
@@ -249,9 +262,11 @@ def _run_all(
         return
     progress = multiprocessing.get_context("spawn").Queue()
     with _pool(jobs, progress) as pool:
-        pending: dict[Future[dict[str, Any] | str], TrialConfig] = {
-            pool.submit(_run_in_worker, trial, trial_folder(out, trial)): trial for trial in trials
-        }
+        with _interrupts_wait():
+            pending: dict[Future[dict[str, Any] | str], TrialConfig] = {
+                pool.submit(_run_in_worker, trial, trial_folder(out, trial)): trial
+                for trial in trials
+            }
         while pending:
             done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
             _drain(progress, bar.update)

@@ -170,7 +170,9 @@ class GreedyOracle(MaskPolicy):
     """Sees the answer: adds teachers while the soft label gives the answer more probability.
 
     No bound on what a student can gain: an ensemble's probability of the answer is largest for
-    its single best teacher, while students learn from the other entities (findings.md 3).
+    its single best teacher, while students learn from the other entities (findings.md 3). Soft
+    labels are those of the environment's `combination`; `per_teacher` has no single one, and sets
+    are judged there by the mean of log-probabilities, the default.
     """
 
     def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
@@ -182,12 +184,15 @@ class GreedyOracle(MaskPolicy):
         mask[rows, alone.argmax(1)] = 1.0
         best = alone.max(1).values
         answers = lesson.forward.answers
+        combination = classroom.config.combination
+        if combination == "per_teacher":
+            combination = "log_probs"
         for _ in range(teachers - 1):
             gains = []
             for k in range(teachers):
                 trial = mask.clone()
                 trial[:, k] = 1.0
-                (label,) = lesson.opinions.soft_labels(trial, "log_probs")
+                (label,) = lesson.opinions.soft_labels(trial, combination)
                 gains.append(label.log_probs[label.entities == answers[label.rows]])
             value, addition = torch.stack(gains).max(0)
             better = value > best + 1e-6

@@ -90,7 +90,8 @@ class RecordedStudent(AnyVectorWrapper):
             masks: float32 `[batch, teachers]`.
         """
         lessons: TeachFrozen = self.unwrapped.lessons  # type: ignore[attr-defined]
-        outcome = lessons.step(masks, np.ones(self.num_envs, dtype=np.bool_), ends=False)
+        everyone = np.ones(self.num_envs, dtype=np.bool_)
+        outcome = lessons.step(masks, acting=everyone, ends=~everyone)
         self.record(
             outcome.queries.relations,
             outcome.executed,

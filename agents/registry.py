@@ -18,6 +18,7 @@ from agents.policies import (
     RelationMask,
 )
 from agents.reinforce import Reinforce
+from dsom_env.config import ACTION_MODES
 from graphs.naming import unknown
 
 
@@ -33,6 +34,7 @@ class AgentSpec:
         teachers: replaces the teachers of the comparison; None for all of them.
         hyperparameters: the learner's YAML, as text; None for the file named after the agent in
             `agents/hyperparameters`.
+        action_modes: those that the learner can act in.
     """
 
     summary: str
@@ -40,6 +42,7 @@ class AgentSpec:
     learner: Callable[..., Any] | None = None
     teachers: tuple[str, ...] | None = None
     hyperparameters: str | None = None
+    action_modes: tuple[str, ...] = ACTION_MODES
 
 
 def _sb3(algorithm: type[Any]) -> Callable[..., Any]:
@@ -88,7 +91,9 @@ AGENTS: dict[str, AgentSpec] = {
     "reinforce": AgentSpec("Monte-Carlo policy gradient", learner=_reinforce),
     "a2c": AgentSpec("advantage actor-critic", learner=_sb3(A2C)),
     "ppo": AgentSpec("proximal policy optimisation", learner=_ppo),
-    "dqn": AgentSpec("deep Q-network over all subsets", learner=_sb3(DQN)),
+    "dqn": AgentSpec(
+        "deep Q-network over all subsets", learner=_sb3(DQN), action_modes=("discrete",)
+    ),
 }
 
 SINGLE = "single:"

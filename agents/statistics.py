@@ -118,11 +118,6 @@ def paired_difference(
     return mean, (mean - half, mean + half)
 
 
-def performance_profile(scores: Scores, thresholds: Scores) -> Scores:
-    """Share of the scores above each threshold, `[thresholds]`."""
-    return np.asarray((scores.reshape(-1, 1) > thresholds).mean(axis=0))
-
-
 def summarise(runs: Sequence[dict[str, Any]], baseline: str = "all") -> list[dict[str, Any]]:
     """One row per agent, best first by the IQM of test MRR (docs/results-format.md).
 

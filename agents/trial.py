@@ -22,15 +22,18 @@ from stable_baselines3.common.logger import Logger, configure
 import dsom_env as _registration  # noqa: F401 - registers DSoM-v0
 from agents.hyperparameters import load_hyperparameters, parse_hyperparameters
 from agents.recording import RecordedStudent, open_writer
-from agents.registry import AgentSpec, agent_spec
+from agents.registry import AGENTS, AgentSpec, agent_spec
 from dsom_env.classroom import derived_seed
 from dsom_env.config import DSoMConfig
+from dsom_env.rewards import REWARDS
 from dsom_env.sb3 import SB3VecEnv
 from graphs import MultimodalGraph, load_graph
 from graphs.files import atomic_write, config_hash
 from graphs.naming import unknown
-from students.registry import make_student
+from graphs.plugged_in import plugged_in_code
+from students.registry import STUDENTS, make_student
 from students.scorer import Scorer
+from teachers.registry import TEACHERS
 
 FORMAT = 1
 OnEpoch = Callable[[int, float], None]
@@ -47,7 +50,8 @@ class TrialConfig:
         teachers: names; None for all that the graph has.
         epochs: the student's budget.
         batch: queries per student update, and sub-environments.
-        environment: further arguments of `DSoMConfig`, the same for every agent compared.
+        environment: further arguments of `DSoMConfig`, the same for every agent compared; they win
+            over the environment in a learning agent's YAML.
         reward: replaces the reward in the agent's YAML; None keeps it.
     """
 
@@ -70,8 +74,30 @@ class TrialConfig:
 
     @property
     def key(self) -> str:
-        """Hash of the configuration."""
-        return config_hash({"format": FORMAT, **asdict(self)})
+        """Hash of the configuration, and of the code of what the user plugged in."""
+        code = _plugged_in(self)
+        known = {"format": FORMAT, **asdict(self)}
+        return config_hash(known | {"code": code} if code else known)
+
+
+def _plugged_in(config: TrialConfig) -> dict[str, str]:
+    """Hashes by name of what takes part, or may, and does not come from these packages."""
+    spec = AGENTS.get(config.agent)
+    things: dict[str, Any] = {}
+    if spec is not None:
+        things["agent"] = spec.policy or spec.learner
+    student = config.environment.get("student", DSoMConfig.student)
+    things["student"] = STUDENTS.get(student)
+    # An agent's YAML may choose the reward, and a graph its teachers.
+    rewards = [config.reward] if config.reward else list(REWARDS)
+    teachers = config.teachers if config.teachers is not None else tuple(TEACHERS)
+    things |= {f"reward {name}": REWARDS.get(name) for name in rewards}
+    things |= {f"teacher {name}": TEACHERS.get(name) for name in teachers}
+    hashes = {name: plugged_in_code(thing) for name, thing in things.items() if thing is not None}
+    code = {name: value for name, value in hashes.items() if value is not None}
+    if spec is not None and spec.hyperparameters is not None:
+        code["hyperparameters"] = spec.hyperparameters
+    return code
 
 
 def resolve(config: TrialConfig) -> tuple[AgentSpec, tuple[str, ...]]:
@@ -88,6 +114,13 @@ def resolve(config: TrialConfig) -> tuple[AgentSpec, tuple[str, ...]]:
     env: Any = gym.make_vec("DSoM-v0", num_envs=config.batch, dataset=config.dataset, **arguments)
     teachers: tuple[str, ...] = env.unwrapped.teachers
     spec = agent_spec(config.agent, teachers)
+    mode = config.environment.get("action_mode")
+    # Policies that do not learn write masks, whatever form an action has.
+    if spec.learner and mode is not None and mode not in spec.action_modes:
+        raise ValueError(
+            f"action_mode: {config.agent} cannot act in {mode!r}, only in "
+            f"{' or '.join(map(repr, spec.action_modes))}"
+        )
     return spec, spec.teachers or teachers
 
 
@@ -164,7 +197,8 @@ def finished_trial(folder: Path, config: TrialConfig) -> dict[str, Any] | None:
     document = _read_result(path)
     if document["key"] != config.key:
         raise ValueError(
-            f"{path} comes from another configuration than the one asked for; choose another --out"
+            f"{path} comes from another configuration than the one asked for, or from other code "
+            "of what was plugged in; choose another --out"
         )
     result: dict[str, Any] = document["result"]
     return result
@@ -301,7 +335,8 @@ def _run_learner(
     changes = dict(parameters["environment"])
     if config.reward:
         changes["reward"] = config.reward
-    changes |= {k: v for k, v in config.environment.items() if k not in ("action_mode", "horizon")}
+    # Last, so that what the command line sets wins over the agent's YAML.
+    changes |= config.environment
     recorded = RecordedStudent(_environment(config, teachers, **changes), config.epochs, writer)
     env = SB3VecEnv(recorded)
     model = spec.learner(
@@ -323,7 +358,8 @@ def _run_learner(
     callback = _StopWhenSpent(recorded, on_epoch)
     # Schedules (DQN's exploration, decaying rates) run over the budget; the callback ends it.
     model.learn(recorded.steps * recorded.num_envs, callback=callback, log_interval=8)
-    extras = {"hyperparameters": parameters}
+    used = {name: changes[name] for name in parameters["environment"]}
+    extras = {"hyperparameters": {**parameters, "environment": used}}
     if folder:
         weights = {k: v.contiguous() for k, v in model.policy.state_dict().items()}
         atomic_write(folder / "policy.safetensors", safetensors.torch.save(weights))

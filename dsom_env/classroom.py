@@ -77,12 +77,14 @@ class Lesson:
         queries: the queries.
         forward: the student's logits of them.
         opinions: the teachers' answers to them.
+        envs: int64 `[batch]`, the sub-environments that hold them.
     """
 
     rows: IntArray
     queries: Queries
     forward: Forward
     opinions: Opinions
+    envs: IntArray
 
 
 class Classroom:
@@ -156,12 +158,19 @@ class Classroom:
         self.stream = QueryStream(self.queries, self.taught_rows, derived_seed(seed, "stream"))
         self.generator = torch.Generator().manual_seed(derived_seed(seed, "control"))
 
-    def lesson(self, rows: IntArray) -> Lesson:
-        """Put the queries at `rows` in front of the student as it is now."""
+    def lesson(self, rows: IntArray, envs: IntArray | None = None) -> Lesson:
+        """Put the queries at `rows` in front of the student as it is now.
+
+        Args:
+            rows: int64 `[batch]`, positions among the training queries.
+            envs: int64 `[batch]`, whose they are; None when every sub-environment has one.
+        """
         queries = self.queries[rows]
         with torch.set_grad_enabled(self.config.cotrain):
             forward = self.trainer.forward(queries)
-        return Lesson(rows, queries, forward, self.store.opinions(rows, self.device))
+        opinions = self.store.opinions(rows, self.device)
+        envs = np.arange(len(rows)) if envs is None else envs
+        return Lesson(rows, queries, forward, opinions, envs)
 
     def observe(self, lesson: Lesson) -> NDArray[np.float32]:
         """Observations of the lesson, `[batch, columns]`."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from graphs import MultimodalGraph
 from graphs.naming import unknown
+from graphs.numbers import is_number
 
 if TYPE_CHECKING:
     from teachers.pretraining import PretrainingConfig
@@ -41,7 +40,8 @@ class DSoMConfig:
         action_mode: `mask` (`MultiBinary(M)`), `multidiscrete` (`MultiDiscrete([2]*M)`) or
             `discrete` (`Discrete(2**M)`, bit `k` chooses teacher `k`).
         horizon: steps of an episode, after which it terminates.
-        max_episode_steps: steps after which an episode is truncated; None for never.
+        max_episode_steps: steps after which an episode is truncated; None for never. `gym.make`
+            does not hand it on, see `DSoMEnv`.
         autoreset_mode: of the vector environment: `same_step`, `next_step` or `disabled`.
         cotrain: whether the student learns inside `step`; without, it is frozen.
         student: name of the student's scorer.
@@ -55,7 +55,8 @@ class DSoMConfig:
         top_k: entities that the store lists per teacher; None for exact logits.
         teacher_rank: complex dimensions of the teachers.
         teacher_learning_rate: of their Adagrad.
-        teacher_regularisation: their λ of N3.
+        teacher_regularisation: their λ of N3: a number, or numbers by teacher's name and, for
+            the others, by `default`.
         teacher_batch: queries per update while they are trained.
         teacher_epochs: most epochs of their training, which valid may end earlier.
         only_beneficial: whether negative rewards are cut to 0.
@@ -93,7 +94,7 @@ class DSoMConfig:
     top_k: int | None = 64
     teacher_rank: int = 64
     teacher_learning_rate: float = 0.1
-    teacher_regularisation: float = 0.02
+    teacher_regularisation: float | Mapping[str, float] = 0.02
     teacher_batch: int = 512
     teacher_epochs: int = 60
     only_beneficial: bool = True
@@ -160,18 +161,23 @@ class DSoMConfig:
                 )
         for argument in ("control_fraction", "reward_fraction"):
             value = getattr(self, argument)
-            if value is not None and not (_is_number(value) and 0 <= value < 1):
+            if value is not None and not (is_number(value) and 0 <= value < 1):
                 raise ValueError(f"{argument} must lie in [0, 1), got {value!r}")
         for argument in ("learning_rate", "temperature", "teacher_learning_rate"):
             value = getattr(self, argument)
-            if not (_is_number(value) and value > 0):
+            if not (is_number(value) and value > 0):
                 raise ValueError(f"{argument} must be a positive number, got {value!r}")
-        weights = ("regularisation", "teacher_regularisation", "gamma", "beta_warmup")
+        for name, value in _by_name(self.teacher_regularisation).items():
+            if not (is_number(value) and value >= 0):
+                raise ValueError(
+                    f"teacher_regularisation of {name} must be a number ≥ 0, got {value!r}"
+                )
+        weights = ("regularisation", "gamma", "beta_warmup")
         for argument in (*weights, "alpha", "beta"):
             value = getattr(self, argument)
             if argument in ("alpha", "beta") and value == "mass":
                 continue
-            if not (_is_number(value) and value >= 0):
+            if not (is_number(value) and value >= 0):
                 mass = " or 'mass'" if argument in ("alpha", "beta") else ""
                 raise ValueError(f"{argument} must be a number ≥ 0{mass}, got {value!r}")
 
@@ -206,11 +212,13 @@ class DSoMConfig:
         # Imports torch, which constructing an environment must not.
         from teachers.pretraining import PretrainingConfig
 
+        penalties = {k: float(v) for k, v in _by_name(self.teacher_regularisation).items()}
         # 1 and 1.0 are the same learning rate, but would not be the same key of the cache.
         return PretrainingConfig(
             rank=self.teacher_rank,
             learning_rate=float(self.teacher_learning_rate),
-            regularisation=float(self.teacher_regularisation),
+            regularisation=penalties.pop("default", PretrainingConfig.regularisation),
+            regularisation_of=penalties,
             batch_size=self.teacher_batch,
             max_epochs=self.teacher_epochs,
         )
@@ -237,15 +245,15 @@ class DSoMConfig:
         return plain
 
 
+def _by_name(value: object) -> Mapping[str, Any]:
+    """Values by name; a single one is everybody's."""
+    return value if isinstance(value, Mapping) else {"default": value}
+
+
 def _mode_name(mode: object) -> str:
     """Name of an autoreset mode given as a string or as Gymnasium's enum."""
     name = getattr(mode, "name", mode)
     return str(name).lower().replace("-", "_")
-
-
-def _is_number(value: object) -> bool:
-    """A finite number; NumPy's count too, truth values do not."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _require_count(argument: str, value: object) -> None:

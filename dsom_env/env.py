@@ -18,6 +18,10 @@ class DSoMEnv(gym.Env[Observation, Any]):
     Description, spaces, rewards, starting state, episode end, arguments and version history are
     those of `DSoMVectorEnv`, of which this is a batch of one: the student is updated from single
     queries, so `gym.make_vec` learns far faster and is what agents should be trained on.
+
+    `gym.make` keeps `max_episode_steps` to itself: its `TimeLimit` cuts episodes from outside, and
+    an environment never learns which of its steps was the last. The reward `validation`, which is
+    paid with the last step, then pays nothing: shorten episodes by `horizon`.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 - Gymnasium's own convention

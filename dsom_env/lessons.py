@@ -86,9 +86,9 @@ class TeachFrozen:
         self._last = None
         self._face(self.classroom.stream.take(batch))
 
-    def start_episode(self) -> None:
-        """Tell the reward that an episode begins."""
-        self.reward.start_episode()
+    def start_episode(self, begins: NDArray[np.bool_]) -> None:
+        """Tell the reward in which sub-environments, bool `[batch]`, an episode begins."""
+        self.reward.start_episode(begins)
 
     def _face(self, rows: IntArray) -> None:
         self.lesson = self.classroom.lesson(rows)
@@ -105,13 +105,13 @@ class TeachFrozen:
         return self._observation
 
     @with_gradients
-    def step(self, masks: Weights, acting: NDArray[np.bool_], ends: bool) -> Outcome:
+    def step(self, masks: Weights, acting: NDArray[np.bool_], ends: NDArray[np.bool_]) -> Outcome:
         """Teach the acting rows and give them new queries; the others keep theirs.
 
         Args:
             masks: `[batch, teachers]`.
             acting: bool `[batch]`; rows that are being reset do not act.
-            ends: whether an episode ends with this step.
+            ends: bool `[batch]`; rows whose episode ends with this step.
         """
         batch = len(acting)
         outcome = Outcome(
@@ -124,11 +124,14 @@ class TeachFrozen:
         if not acting.any():
             return outcome
         rows = self.lesson.rows
-        lesson = self.lesson if acting.all() else self.classroom.lesson(rows[acting])
+        lesson = self.lesson
+        if not acting.all():
+            lesson = self.classroom.lesson(rows[acting], np.flatnonzero(acting))
         rendering = self.classroom.config.render_mode is not None
         before = self.classroom.rank_of(lesson.queries) if rendering else None
         executed, control = self._execute(masks[acting])
-        outcome.rewards[acting], outcome.cross_entropy[acting] = self._teach(lesson, executed, ends)
+        taught = self._teach(lesson, executed, ends[acting])
+        outcome.rewards[acting], outcome.cross_entropy[acting] = taught
         outcome.executed[acting], outcome.control[acting] = executed, control
         if rendering:
             after = self.classroom.rank_of(lesson.queries)
@@ -143,7 +146,7 @@ class TeachFrozen:
         return masks, np.zeros(len(masks), dtype=np.bool_)
 
     def _teach(
-        self, lesson: Lesson, executed: Weights, ends: bool
+        self, lesson: Lesson, executed: Weights, ends: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Rewards and the student's cross-entropy before the update, `[acting]` each."""
         rewards = self.reward.after_update(lesson, executed, None, ends)
@@ -205,7 +208,7 @@ class TeachStudent(TeachFrozen):
         return np.where(control[:, None], 0.0, masks).astype(np.float32), control
 
     def _teach(
-        self, lesson: Lesson, executed: Weights, ends: bool
+        self, lesson: Lesson, executed: Weights, ends: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         labels = self.classroom.soft_labels(lesson, executed)
         self.reward.before_update(lesson, labels)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dsom_env.classroom import Classroom, Lesson, Weights, answer_log_probs
 from students.distillation import SoftLabel
-from students.training import StepReport
+from students.training import StepReport, Trainer
 
 Rewards = NDArray[np.float64]
 
@@ -36,8 +36,14 @@ class Reward(ABC):
     def __init__(self, classroom: Classroom) -> None:
         self.classroom = classroom
 
-    def start_episode(self) -> None:  # noqa: B027 - most rewards have nothing to remember
-        """Called when an episode begins."""
+    def start_episode(  # noqa: B027 - most rewards have nothing to remember
+        self, begins: NDArray[np.bool_]
+    ) -> None:
+        """Called when episodes begin.
+
+        Args:
+            begins: bool `[num_envs]`, in which sub-environments.
+        """
 
     def before_update(  # noqa: B027 - most rewards look only at what the update did
         self, lesson: Lesson, labels: list[SoftLabel]
@@ -46,7 +52,7 @@ class Reward(ABC):
 
     @abstractmethod
     def after_update(
-        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: bool
+        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: NDArray[np.bool_]
     ) -> Rewards:
         """Rewards `[batch]`.
 
@@ -54,7 +60,7 @@ class Reward(ABC):
             lesson: the batch; its logits are from before the update.
             weights: what taught it, `[batch, teachers]`; control rows are zero.
             report: what the update did; None when the student is frozen.
-            ends: whether the episode ends with this step.
+            ends: bool `[batch]`, which episodes end with this step.
         """
 
     def _beneficial(self, values: Tensor) -> Rewards:
@@ -81,7 +87,7 @@ class Improvement(Reward):
             self._fork_after = twin.cross_entropy(lesson.queries)
 
     def after_update(
-        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: bool
+        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: NDArray[np.bool_]
     ) -> Rewards:
         """See the class."""
         report = _learned(report)
@@ -108,7 +114,7 @@ class Gate(Reward):
         self._labels = labels
 
     def after_update(
-        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: bool
+        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: NDArray[np.bool_]
     ) -> Rewards:
         """See the class."""
         if report is None:
@@ -137,7 +143,7 @@ class Advantage(Reward):
     """
 
     def after_update(
-        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: bool
+        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: NDArray[np.bool_]
     ) -> Rewards:
         """See the class."""
         trainer = self.classroom.trainer
@@ -207,7 +213,7 @@ class HeldOut(Reward):
         return tangent.detach()
 
     def after_update(
-        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: bool
+        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: NDArray[np.bool_]
     ) -> Rewards:
         """See the class."""
         return self._beneficial(self._benefit)
@@ -216,23 +222,38 @@ class HeldOut(Reward):
 class Validation(Reward):
     """Change of the filtered MRR on the reward split over the episode, in points (·100).
 
-    Paid with the last step of the episode and shared by all sub-environments; credit it to the
-    earlier steps with a discount of 1.
+    Paid with the last step of an episode, to every sub-environment for its own one; credit it to
+    the earlier steps with a discount of 1. An episode that is left before its last step, as by
+    Gymnasium's `TimeLimit` or an early `reset`, pays nothing.
     """
 
-    def start_episode(self) -> None:
+    def __init__(self, classroom: Classroom) -> None:
+        super().__init__(classroom)
+        self._starts = np.zeros(0)
+        self._evaluated: tuple[Trainer, int, float] | None = None
+
+    def _mrr(self) -> float:
+        """The student's MRR now; the end of an episode and the beginning of the next share it."""
+        trainer = self.classroom.trainer
+        known = self._evaluated
+        if known is None or known[0] is not trainer or known[1] != trainer.steps:
+            known = self._evaluated = (trainer, trainer.steps, self.classroom.withheld_mrr())
+        return known[2]
+
+    def start_episode(self, begins: NDArray[np.bool_]) -> None:
         """Remember where the student stands."""
-        self._start = self.classroom.withheld_mrr()
+        if len(self._starts) != len(begins):
+            self._starts = np.zeros(len(begins))
+        self._starts[begins] = self._mrr()
 
     def after_update(
-        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: bool
+        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: NDArray[np.bool_]
     ) -> Rewards:
         """See the class."""
-        if not ends:
-            return np.zeros(len(lesson.rows))
-        now = self.classroom.withheld_mrr()
-        change, self._start = 100 * (now - self._start), now
-        return self._beneficial(torch.full((len(lesson.rows),), change))
+        changes = np.zeros(len(lesson.rows))
+        if ends.any():
+            changes[ends] = 100 * (self._mrr() - self._starts[lesson.envs[ends]])
+        return self._beneficial(torch.from_numpy(changes))
 
 
 REWARDS: dict[str, Callable[[Classroom], Reward]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -57,11 +58,20 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
     ## Starting State
     `reset(seed=s)` makes a new student and a new order of queries from `s` alone; `reset()` keeps
     the student and goes on with the stream; `options={"reinit_student": True}` makes a new one.
+    The same seed and actions give the same bits on a CPU for a fixed number of threads.
 
     ## Episode End
     Terminates after `horizon` steps; truncated after `max_episode_steps` when that comes first.
     The observation after the last step is the query with which the next episode begins, so no
     query is lost between episodes, whatever the autoreset mode.
+
+    ## Info
+    `reset`: `entity`, `relation` and `answer` of the queries that wait for a choice. `step`: those
+    of the queries *that were just taught*, and `executed_mask`, `control` (taught by hard labels
+    only) and `student_cross_entropy` (before the update). So it stays where an episode ends with
+    the step: the info is of its last query, under `final_info` too, and not of the query in the
+    observation, with which the next one begins. With `next_step`, the step that resets a
+    sub-environment teaches it nothing: its entries of `_entity` and the like are false.
 
     ## Arguments
     See `DSoMConfig`; `num_envs` is the batch size.
@@ -153,7 +163,8 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
             self.lessons.start_student(seed, self.num_envs)
         self._elapsed[mask] = 0
         self._over[mask] = False
-        self.lessons.start_episode()
+        # A new student has nothing to do with where the old one stood.
+        self.lessons.start_episode(mask if seed is None else np.ones_like(mask))
         return self.lessons.observation.copy(), self._query_info()
 
     def step(self, actions: Array) -> tuple[Observation, Array, Array, Array, dict[str, Any]]:
@@ -183,7 +194,7 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
         truncated &= self._elapsed >= limit if limit is not None else False
         over = terminated | truncated
 
-        outcome = lessons.step(masks, acting, ends=bool(over.any()))
+        outcome = lessons.step(masks, acting, ends=over)
         info = self._step_info(outcome, acting)
         self._elapsed[starting] = 0
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
@@ -194,8 +205,9 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
             self._over[:] = False
         else:
             self._over = over
-        if over.any() or starting.any():
-            lessons.start_episode()
+        begins = over if self.autoreset_mode is AutoresetMode.SAME_STEP else starting
+        if begins.any():
+            lessons.start_episode(begins)
         rewards = np.where(acting, outcome.rewards, 0.0)
         return lessons.observation.copy(), rewards, terminated, truncated, info
 
@@ -279,6 +291,13 @@ def _teacher_names(config: DSoMConfig, graph: MultimodalGraph) -> tuple[str, ...
             valid = teacher_names(graph)
             if name not in valid:
                 raise unknown("teachers", name, valid)
+    if isinstance(config.teacher_regularisation, Mapping):
+        from teachers.registry import teacher_names
+
+        known = ("default", *teacher_names(graph))
+        for name in config.teacher_regularisation:
+            if name not in known:
+                raise unknown("teacher_regularisation", name, known)
     if config.action_mode == "discrete" and len(names) > MOST_TEACHERS_FOR_SUBSETS:
         raise ValueError(
             f"action_mode 'discrete' has one action per subset: at most "

@@ -139,14 +139,17 @@ def _load_emoji(options: Mapping[str, str]) -> MultimodalGraph:
     return replace(read_folder(folder, Reading("emoji")), name="emoji")
 
 
-def _load_planted(base: PlantedSpec, options: Mapping[str, str]) -> MultimodalGraph:
-    return planted_graph(parse_planted(base, options))
+def _load_planted(name: str, base: PlantedSpec, options: Mapping[str, str]) -> MultimodalGraph:
+    return replace(planted_graph(parse_planted(base, options)), name=name)
 
 
 GRAPHS: dict[str, Callable[[Mapping[str, str]], MultimodalGraph]] = {
     "emoji": _load_emoji,
-    "planted": partial(_load_planted, PlantedSpec()),
-    **{f"planted-{level}": partial(_load_planted, spec) for level, spec in planted_levels.items()},
+    "planted": partial(_load_planted, "planted", PlantedSpec()),
+    **{
+        f"planted-{level}": partial(_load_planted, f"planted-{level}", spec)
+        for level, spec in planted_levels.items()
+    },
 }
 """Graphs by name; each takes its options as text. Adding one is one line."""
 

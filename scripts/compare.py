@@ -9,14 +9,12 @@ import argparse
 from pathlib import Path
 
 from agents.command_line import add_environment_arguments, parse_names, parse_seeds, run
-from agents.comparison import ComparisonConfig, compare
-from agents.registry import AGENTS
-from agents.trial import TrialConfig
-from agents.verdicts import terminal_table
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
+    from agents.registry import AGENTS
+
     zoo = "\n".join(f"  {name:10} {spec.summary}" for name, spec in AGENTS.items())
     command = argparse.ArgumentParser(
         description=__doc__,
@@ -34,6 +32,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Run, print the table, say where the report is."""
+    # Here and not above, because Ctrl-C during these seconds must end like any other, in `run`.
+    from agents.comparison import ComparisonConfig, compare
+    from agents.trial import TrialConfig
+    from agents.verdicts import terminal_table
+
     arguments = parser().parse_args()
     if arguments.jobs is not None and arguments.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {arguments.jobs}")

@@ -10,13 +10,15 @@ import json
 from pathlib import Path
 
 from agents.command_line import run
-from agents.trial import load_trained_student
-from graphs import SPLITS
-from students.evaluation import evaluate_by_relation, evaluate_ranking
 
 
 def main() -> None:
     """Print the metrics as JSON."""
+    # Here and not above, because Ctrl-C during these seconds must end like any other, in `run`.
+    from agents.trial import load_trained_student
+    from graphs import SPLITS
+    from students.evaluation import evaluate_by_relation, evaluate_ranking
+
     command = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -27,7 +27,7 @@ from teachers.registry import teacher_names
 FLAGS = {
     "teacher_rank": ("--rank", "complex dimensions"),
     "teacher_learning_rate": ("--learning-rate", "of Adagrad"),
-    "teacher_regularisation": ("--regularisation", "λ of N3"),
+    "teacher_regularisation": ("--regularisation", "λ of N3, as in 0.1 or in 0.1,text=0.005"),
     "teacher_batch": ("--batch", "queries per update"),
     "teacher_epochs": ("--epochs", "most epochs; valid may end it earlier"),
 }
@@ -44,7 +44,8 @@ def main() -> None:
     for setting, (flag, meaning) in FLAGS.items():
         default = getattr(DSoMConfig, setting)
         summary = f"{meaning} (default: {default})"
-        command.add_argument(flag, dest=setting, type=type(default), default=default, help=summary)
+        kind = _penalties if setting == "teacher_regularisation" else type(default)
+        command.add_argument(flag, dest=setting, type=kind, default=default, help=summary)
     command.add_argument("--top-k", type=int, default=64, help="entities listed per teacher")
     command.add_argument("--split", choices=("valid", "test"), default="valid")
     command.add_argument(
@@ -86,6 +87,12 @@ def main() -> None:
     masses = ", ".join(f"{m:.3f}" for m in store.tail_mass.mean(0))
     listed = len(store.entities) / len(store)
     print(f"store: {listed:.0f} entities a query; mean tail mass {masses}")
+
+
+def _penalties(text: str) -> dict[str, float]:
+    """`0.1,text=0.005` as numbers by name."""
+    parts = [part.rpartition("=") for part in text.split(",")]
+    return {name.strip() or "default": float(value) for name, _, value in parts}
 
 
 def _say(line: str) -> None:

@@ -8,15 +8,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-from tqdm import tqdm
-
 from agents.command_line import add_environment_arguments, run
-from agents.trial import TrialConfig, finished_trial, resolve, run_trial
 
 
 def main() -> None:
     """Train, and print what came out."""
+    # Here and not above, because Ctrl-C during these seconds must end like any other, in `run`.
+    import torch
+    from tqdm import tqdm
+
+    from agents.trial import TrialConfig, finished_trial, resolve, run_trial
+
     command = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -12,6 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from graphs.numbers import is_number
+
 
 @dataclass(frozen=True)
 class SoftLabel:
@@ -81,15 +83,6 @@ class SoftLabel:
         probabilities[self.rows, self.entities] = self.log_probs.exp()
         return probabilities
 
-    @classmethod
-    def uniform(cls, batch: int, num_entities: int, device: torch.device) -> SoftLabel:
-        """Every entity equally likely: the control for mere regularisation (`smooth`)."""
-        empty = torch.zeros(0, dtype=torch.int64, device=device)
-        tail = torch.full((batch,), -float(torch.log(torch.tensor(float(num_entities)))))
-        weight = torch.ones(batch, device=device)
-        none = torch.zeros(0, device=device)
-        return cls(empty, empty, none, tail.to(device), weight, num_entities)
-
 
 def segment_logsumexp(rows: Tensor, values: Tensor, batch: int) -> Tensor:
     """`logsumexp` of the `values` `[n]` of each row; `-inf` for rows without any, `[batch]`."""
@@ -142,13 +135,14 @@ class DistillationConfig:
 
     def __post_init__(self) -> None:
         """Refuse values outside their domain."""
-        for name, value in (("alpha", self.alpha), ("beta", self.beta)):
-            if value != "mass" and (isinstance(value, str) or value < 0):
-                raise ValueError(f"{name} must be a number ≥ 0 or 'mass', got {value!r}")
-        if self.gamma < 0 or self.beta_warmup < 0:
-            raise ValueError("gamma and beta_warmup must be ≥ 0")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be positive, got {self.temperature!r}")
+        for name in ("gamma", "beta_warmup", "alpha", "beta"):
+            value = getattr(self, name)
+            mass = name in ("alpha", "beta")
+            if not (mass and value == "mass") and not (is_number(value) and value >= 0):
+                wanted = "a number ≥ 0 or 'mass'" if mass else "a number ≥ 0"
+                raise ValueError(f"{name} must be {wanted}, got {value!r}")
+        if not (is_number(self.temperature) and self.temperature > 0):
+            raise ValueError(f"temperature must be a positive number, got {self.temperature!r}")
         choices: dict[str, tuple[str, ...]] = {
             "neighbors": ("one_hop", "same_relation", "answer"),
             "partition": ("two_way", "three_way"),

@@ -100,10 +100,10 @@ class Scorer(nn.Module, ABC):
 
     @abstractmethod
     def summary(self, table: Tensor, entities: Tensor, relations: Tensor) -> Tensor:
-        """A few numbers about queries for the selector's state, `[batch, len(SUMMARY_NAMES)]`."""
+        """Norms (root mean square) of entity, relation and query vectors, `[batch, 3]`.
 
-
-SUMMARY_NAMES = ("entity_norm", "relation_norm", "query_norm")
+        What the selector sees of a query's vectors; `dsom_env.columns` names them.
+        """
 
 
 def normal_table(rows: int, columns: int, scale: float, generator: torch.Generator) -> nn.Parameter:

@@ -14,6 +14,7 @@ from torch import Tensor
 from graphs import MultimodalGraph
 from graphs.csr import IntArray
 from graphs.graph import Queries
+from graphs.numbers import is_number
 from students.distillation import DistillationConfig, SoftLabel
 from students.forward import Block, Forward
 from students.losses import RowLosses
@@ -35,10 +36,10 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Refuse values outside their domain."""
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate!r}")
-        if self.regularisation < 0:
-            raise ValueError(f"regularisation must be ≥ 0, got {self.regularisation!r}")
+        if not (is_number(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate must be a positive number, got {self.learning_rate!r}")
+        if not (is_number(self.regularisation) and self.regularisation >= 0):
+            raise ValueError(f"regularisation must be a number ≥ 0, got {self.regularisation!r}")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,17 @@ from graphs.files import (
     read_manifest,
     write_manifest,
 )
+from graphs.plugged_in import plugged_in_code
 from students.batching import shuffled_batches
 from students.evaluation import evaluate_ranking
 from students.scorer import Scorer
 from students.training import Trainer, TrainingConfig
 from teachers.questioning import fold_of_queries
-from teachers.registry import make_teacher
+from teachers.registry import TEACHERS, make_teacher
 
 SHIPPED = Path(__file__).parent / "pretrained"
-FORMAT = 1
+# 2: equal questions are learned from in runs.
+FORMAT = 2
 
 _log = logging.getLogger(__name__)
 
@@ -39,12 +41,14 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PretrainingConfig:
-    """How teachers are trained; every teacher of a graph alike.
+    """How teachers are trained.
 
     Attributes:
         rank: complex dimensions.
         learning_rate: of Adagrad.
         regularisation: λ of N3.
+        regularisation_of: λ of the teachers that need another one, by name. Vectors that are
+            projected from features bear far less of it than free ones (docs/results.md).
         batch_size: queries per update.
         max_epochs: upper bound.
         evaluate_every: epochs between looks at the valid MRR.
@@ -60,6 +64,7 @@ class PretrainingConfig:
     evaluate_every: int = 2
     patience: int = 3
     seed: int = 0
+    regularisation_of: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse sizes below one."""
@@ -67,21 +72,29 @@ class PretrainingConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
 
+    def of(self, teacher: str) -> TrainingConfig:
+        """Optimiser settings of one teacher."""
+        return TrainingConfig(
+            self.learning_rate, self.regularisation_of.get(teacher, self.regularisation)
+        )
+
 
 def teacher_key(
     graph: MultimodalGraph, name: str, config: PretrainingConfig, folds: int, fold: int
 ) -> str:
-    """Hash of everything that decides a teacher's weights."""
-    return config_hash(
-        {
-            "format": FORMAT,
-            "graph": graph.fingerprint,
-            "teacher": name,
-            "config": config,
-            "folds": folds,
-            "fold": fold if folds > 1 else 0,
-        }
-    )
+    """Hash of everything that decides a teacher's weights; of code, that of plugged-in teachers."""
+    settings = asdict(replace(config, regularisation=config.of(name).regularisation))
+    del settings["regularisation_of"]  # what others have does not matter
+    decisive = {
+        "format": FORMAT,
+        "graph": graph.fingerprint,
+        "teacher": name,
+        "config": settings,
+        "folds": folds,
+        "fold": fold if folds > 1 else 0,
+    }
+    code = plugged_in_code(TEACHERS[name]) if name in TEACHERS else None
+    return config_hash(decisive | {"code": code} if code else decisive)
 
 
 def pretrain(
@@ -109,7 +122,7 @@ def pretrain(
     scorer = make_teacher(name, graph, config.rank, generator)
     if not list(scorer.parameters()):
         return scorer
-    trainer = Trainer(scorer, graph, TrainingConfig(config.learning_rate, config.regularisation))
+    trainer = Trainer(scorer, graph, config.of(name))
     queries = graph.queries("train")
     rows = np.arange(len(queries))
     if folds > 1:

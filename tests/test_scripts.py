@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -97,6 +98,8 @@ def test_everybody_trains_the_same_teachers(
         ("train.py", ["--agent", "ppo", "--set", "dataset=emoji"], "dataset"),
         ("train.py", ["--agent", "ppo", "--set", "vectorization_mode=sync"], "keyword"),
         ("train.py", ["--agent", "ppo", "--threads", "0"], "--threads"),
+        ("train.py", ["--agent", "dqn", "--set", "action_mode=mask"], "only in 'discrete'"),
+        ("compare.py", ["--agents", "all,dqn", "--set", "action_mode=mask"], "dqn"),
         ("compare.py", ["--agents", "all,all"], "agents"),
         ("compare.py", ["--agents", "all", "--seeds", "x"], "count"),
         ("compare.py", ["--agents", "all", "--seeds", "0"], "count"),
@@ -139,6 +142,51 @@ def test_evaluate_and_report_refuse_other_folders(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('{"runs": []}')
     assert program("report.py", tmp_path).returncode == 2
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("train.py", ["--agent", "none", "--out", "x"]),
+        ("compare.py", ["--agents", "none", "--out", "x"]),
+        ("evaluate.py", ["x"]),
+    ],
+)
+def test_ctrl_c_during_imports_is_quiet(name: str, arguments: list[str], tmp_path: Path) -> None:
+    """A torch that is interrupted while it is imported stands in for a quick finger."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text(
+        "import os, signal; os.kill(os.getpid(), signal.SIGINT); import time; time.sleep(9)"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / name), *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
+def test_ctrl_c_while_workers_start_is_quiet(tmp_path: Path) -> None:
+    arguments = ["--dataset", SMALL, "--agents", "none", "--seeds", "2", "--out", str(tmp_path)]
+    command = [sys.executable, str(ROOT / "scripts" / "compare.py"), *arguments, *SETTINGS]
+    process = subprocess.Popen(
+        [*command, "--quiet"], start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+
+    def working() -> bool:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        lines = [Path(f"/proc/{child}/cmdline").read_text() for child in children]
+        return any("spawn_main" in line for line in lines)
+
+    wait_for(working)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")

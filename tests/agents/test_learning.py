@@ -30,7 +30,7 @@ class ShuffledRewards(VectorWrapper[Any, Any, Any]):
         return observation, self.rng.permutation(rewards), *rest
 
 
-def make() -> Any:
+def make(horizon: int = 4) -> Any:
     """A frozen student, cross-fitted modality teachers; `gate` prices each mask at once."""
     return gym.make_vec(
         "DSoM-v0",
@@ -41,21 +41,27 @@ def make() -> Any:
         folds=3,
         teacher_rank=8,
         rank=8,
-        horizon=4,
+        horizon=horizon,
     )
 
 
 def learn(algorithm: str, shuffled: bool) -> Any:
-    env = SB3VecEnv(ShuffledRewards(make()) if shuffled else make())
-    common: dict[str, Any] = {"gamma": 0.0, "seed": 0, "device": "cpu", "learning_rate": 3e-3}
+    env = make(1 if algorithm == "reinforce" else 4)
+    env = SB3VecEnv(ShuffledRewards(env) if shuffled else env)
+    common: dict[str, Any] = {"gamma": 0.0, "seed": 0, "device": "cpu", "learning_rate": 1e-3}
+    # About as many gradient steps each: PPO makes 16 of every four rounds, the others one of each.
+    rounds = 240 if algorithm == "ppo" else 1500
+    # With less, both settle on all teachers for every query before they tell queries apart.
+    entropy = 0.05 if algorithm == "a2c" else 0.2
+    as_in_yaml = {"normalize_advantage": True, "use_rms_prop": False, "ent_coef": entropy}
     if algorithm == "ppo":
         model: Any = PPO("MlpPolicy", env, n_steps=4, batch_size=64, n_epochs=4, **common)
     elif algorithm == "a2c":
-        model = A2C("MlpPolicy", env, n_steps=4, normalize_advantage=True, **common)
+        model = A2C("MlpPolicy", env, n_steps=1, **as_in_yaml, **common)
     else:
-        model = Reinforce(env, horizon=4, normalize_advantage=True, **common)
+        model = Reinforce(env, horizon=1, **as_in_yaml, **common)
     env.seed(0)
-    return model.learn(64 * 4 * 60)
+    return model.learn(64 * rounds)
 
 
 def measure(model: Any) -> tuple[float, float]:
@@ -96,5 +102,5 @@ def test_real_rewards_teach_and_shuffled_ones_do_not(algorithm: str) -> None:
     real, right = measure(learn(algorithm, shuffled=False))
     shuffled, _ = measure(learn(algorithm, shuffled=True))
     assert right > 0.7, "cross-fitted, the competent modality answers better"
-    assert real > 0.6
+    assert real > 0.9, "all teachers for every query would be 0.63"
     assert shuffled < real - 0.3

@@ -1,5 +1,6 @@
 """Policies that do not learn, against hand computation and brute force."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -96,6 +97,32 @@ def test_constant_agents(env: Any, lesson: Lesson) -> None:
     masks = single().masks(env.classroom, lesson, RNG(0))
     assert (masks == (np.array(env.teachers) == "text")).all()
     assert isinstance(single(), Constant)
+
+
+@pytest.mark.parametrize("combination", ["log_probs", "probs", "per_teacher"])
+def test_oracle_judges_by_the_soft_labels_that_teach(
+    combination: str, env: Any, lesson: Lesson
+) -> None:
+    """The greedy search by hand, query by query; `per_teacher` has no single label."""
+    config = replace(env.classroom.config, combination=combination)
+    classroom = SimpleNamespace(config=config)
+    masks = GreedyOracle().masks(classroom, lesson, RNG(0))  # type: ignore[arg-type]
+    judged = "probs" if combination == "probs" else "log_probs"
+    answers = lesson.forward.answers
+    values = {}
+    for bits in range(1, 16):
+        mask = [float(bits >> k & 1) for k in range(4)]
+        weights = torch.tensor(mask).repeat(64, 1)
+        (label,) = lesson.opinions.soft_labels(weights, judged)  # type: ignore[arg-type]
+        values[bits] = label.log_probs[label.entities == answers[label.rows]].numpy()
+    for row in range(64):
+        chosen = 1 << int(np.argmax([values[1 << k][row] for k in range(4)]))
+        while chosen < 15:
+            best = max(range(4), key=lambda k: values[chosen | 1 << k][row])
+            if values[chosen | 1 << best][row] <= values[chosen][row] + 1e-6:
+                break
+            chosen |= 1 << best
+        assert masks[row].tolist() == [chosen >> k & 1 for k in range(4)]
 
 
 def test_oracle_is_at_least_the_best_single_and_grows_greedily(env: Any, lesson: Lesson) -> None:

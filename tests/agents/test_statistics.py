@@ -11,7 +11,6 @@ from scipy import stats
 from agents.statistics import (
     iqm,
     paired_difference,
-    performance_profile,
     probability_of_improvement,
     stratified_bootstrap,
     summarise,
@@ -68,11 +67,6 @@ def test_bootstrap_resamples_within_tasks() -> None:
     )
     assert low >= 10.0
     assert high <= 11.0
-
-
-def test_performance_profile() -> None:
-    profile = performance_profile(np.array([0.1, 0.5, 0.9]), np.array([0.0, 0.5, 1.0]))
-    np.testing.assert_allclose(profile, [1, 1 / 3, 0])
 
 
 def run(agent: str, seed: int, mrr: float) -> dict[str, Any]:

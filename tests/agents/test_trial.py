@@ -12,12 +12,17 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from agents.comparison import ComparisonConfig, compare, trial_folder
 from agents.hyperparameters import load_hyperparameters, parse_hyperparameters
-from agents.registry import AGENTS
+from agents.registry import AGENTS, AgentSpec
 from agents.report import render_report
 from agents.trial import TrialConfig, finished_trial, load_trained_student, run_trial
+from dsom_env.rewards import REWARDS
+from dsom_env.sb3 import SB3VecEnv
 from graphs import load_graph, save_graph
 from students.evaluation import evaluate_ranking
+from students.registry import STUDENTS
+from teachers.registry import TEACHERS
 from tests.agents.conftest import SMALL
+from tests.conftest import LoadSource
 
 
 def without_time(result: dict[str, Any]) -> dict[str, Any]:
@@ -233,6 +238,72 @@ def test_trial_config_refuses() -> None:
             TrialConfig("all", **{field: value})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="seeds"):
         ComparisonConfig(("all",), (1, 1))
+
+
+@pytest.mark.parametrize("agent", ["ppo", "reinforce", "dqn"])
+def test_settings_win_over_an_agents_yaml(
+    agent: str, small_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    class Spy(SB3VecEnv):
+        def __init__(self, env: Any) -> None:
+            seen.append(env.unwrapped.config)
+            super().__init__(env)
+
+    monkeypatch.setattr("agents.trial.SB3VecEnv", Spy)
+    mode = "discrete" if agent == "dqn" else "multidiscrete"
+    asked = {"horizon": 2, "action_mode": mode}
+    environment = small_trial["environment"] | asked
+    result = run_trial(TrialConfig(agent, **(small_trial | {"environment": environment})))
+    assert (seen[0].horizon, seen[0].action_mode) == (2, mode)
+    used = result["hyperparameters"]["environment"]
+    assert {name: used[name] for name in asked} == asked
+
+
+def test_an_agent_that_cannot_act_so_is_refused_before_any_work(tmp_path: Path) -> None:
+    trial = TrialConfig("all", dataset=SMALL, environment={"action_mode": "multidiscrete"})
+    with pytest.raises(ValueError, match=r"action_mode: dqn .*'multidiscrete', only in 'discrete'"):
+        compare(ComparisonConfig(("all", "dqn"), (0,), trial), tmp_path / "out", quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plugged_in_class_that_was_edited_is_not_mistaken_for_its_earlier_self(
+    small_trial: dict[str, Any], load_source: LoadSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One edit each of an agent, a student, a reward, a teacher, and an agent's YAML."""
+    ours = TrialConfig("all", **small_trial)
+    unchanged = ours.key
+    config = TrialConfig("mine", **small_trial)
+    student = dict(small_trial, environment=small_trial["environment"] | {"student": "mine"})
+
+    def plug_in(registry: dict[str, Any], name: str, body: str, **more: Any) -> None:
+        module = load_source(f"class Mine:\n    {body}\n")
+        thing = AgentSpec("", policy=module.Mine, **more) if registry is AGENTS else module.Mine
+        monkeypatch.setitem(registry, name, thing)
+
+    plug_in(AGENTS, "mine", "a = 1")
+    keys = [config.key]
+    plug_in(AGENTS, "mine", "a = 1")
+    assert config.key == keys[0], "where a file lies does not matter"
+    plug_in(AGENTS, "mine", "a = 2")
+    keys.append(config.key)
+    plug_in(AGENTS, "mine", "a = 2", hyperparameters="default: {}")
+    keys.append(config.key)
+    assert ours.key == unchanged, "other agents are not concerned"
+    plug_in(STUDENTS, "mine", "a = 1")
+    keys.append(TrialConfig("all", **student).key)
+    plug_in(STUDENTS, "mine", "a = 2")
+    keys.append(TrialConfig("all", **student).key)
+    plug_in(REWARDS, "mine", "a = 1")
+    keys.append(TrialConfig("a2c", reward="mine", **small_trial).key)
+    plug_in(REWARDS, "mine", "a = 2")
+    keys.append(TrialConfig("a2c", reward="mine", **small_trial).key)
+    plug_in(TEACHERS, "mine", "a = 1")
+    keys.append(TrialConfig("all", teachers=("mine",), **small_trial).key)
+    plug_in(TEACHERS, "mine", "a = 2")
+    keys.append(TrialConfig("all", teachers=("mine",), **small_trial).key)
+    assert len(set(keys)) == len(keys)
 
 
 def test_hyperparameters_merge_by_dataset() -> None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dsom_env.columns import SUMMARY_COLUMNS
 from graphs import MultimodalGraph
 from students.batching import shuffled_batches
 from students.complex import ComplEx
@@ -12,7 +13,7 @@ from students.distmult import DistMult
 from students.evaluation import evaluate_ranking
 from students.registry import STUDENTS, make_student
 from students.rotate import RotatE
-from students.scorer import SUMMARY_NAMES, Scorer
+from students.scorer import Scorer
 from students.training import Trainer, TrainingConfig
 
 ENTITIES, RELATIONS, RANK = 11, 3, 4
@@ -40,7 +41,7 @@ def test_scores_and_gradients(scorer: Scorer) -> None:
 def test_summary_and_moduli(scorer: Scorer) -> None:
     table = scorer.entity_vectors()
     summary = scorer.summary(table, *queries())
-    assert summary.shape == (2 * RELATIONS, len(SUMMARY_NAMES))
+    assert summary.shape == (2 * RELATIONS, len(SUMMARY_COLUMNS))
     assert (summary >= 0).all()
     for part in scorer.factor_moduli(table, *queries(), queries()[0]):
         assert part.shape[0] == 2 * RELATIONS

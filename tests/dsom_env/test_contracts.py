@@ -312,6 +312,18 @@ def test_bad_arguments_are_named(name: str, value: object, says: str) -> None:
         make_vec(**{name: value}).reset()
 
 
+def test_info_is_about_the_queries_that_were_taught() -> None:
+    """As the docstring of the environment says, episodes that end with the step included."""
+    env = make_vec(3, horizon=1)
+    _, waiting = env.reset(seed=0)
+    *_, terminated, _, info = env.step(np.ones((3, 4), dtype=np.int8))
+    assert terminated.all()
+    for name in ("entity", "relation", "answer"):
+        np.testing.assert_array_equal(info[name], waiting[name])
+        np.testing.assert_array_equal(info["final_info"][name], waiting[name])
+    assert not np.array_equal(env.unwrapped.lessons.lesson.queries.entities, waiting["entity"])
+
+
 def test_teachers_settings_are_those_of_their_pretraining() -> None:
     assert DSoMConfig().pretraining == PretrainingConfig(), "or the shipped teachers are not found"
     settings = DSoMConfig(

@@ -160,6 +160,74 @@ def test_validation_pays_the_change_of_mrr_at_the_end() -> None:
     np.testing.assert_allclose(rewards, 100 * (classroom.withheld_mrr() - start))
 
 
+def count_evaluations(classroom: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    seen: list[float] = []
+    original = classroom.withheld_mrr
+
+    def counted() -> float:
+        seen.append(original())
+        return seen[-1]
+
+    monkeypatch.setattr(classroom, "withheld_mrr", counted)
+    return seen
+
+
+def test_validation_evaluates_once_per_episode(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = make(8, reward="validation", horizon=2, only_beneficial=False)
+    env.reset(seed=0)
+    seen = count_evaluations(env.unwrapped.classroom, monkeypatch)
+    masks = np.ones((8, 4), dtype=np.int8)
+    rewards = [env.step(masks)[1] for _ in range(6)]
+    assert len(seen) == 3
+    np.testing.assert_allclose(rewards[3], 100 * (seen[1] - seen[0]))
+    np.testing.assert_allclose(rewards[5], 100 * (seen[2] - seen[1]))
+    env.reset()
+    assert len(seen) == 3, "nothing was learned since the last evaluation"
+    env.reset(seed=1)
+    assert len(seen) == 4, "another student"
+
+
+def test_validation_pays_each_sub_environment_for_its_own_episode() -> None:
+    """One of two episodes is restarted after a step, and so begins and ends a step later."""
+    settings = {"horizon": 2, "only_beneficial": False, "autoreset_mode": "disabled"}
+    env = make(2, reward="validation", **settings)
+    env.reset(seed=0)
+    classroom = env.unwrapped.classroom
+    masks = np.ones((2, 4), dtype=np.int8)
+    mrrs = [classroom.withheld_mrr()]
+    assert not env.step(masks)[1].any()
+    mrrs.append(classroom.withheld_mrr())
+    env.reset(options={"reset_mask": np.array([False, True])})
+    _, rewards, ended, *_ = env.step(masks)
+    mrrs.append(classroom.withheld_mrr())
+    assert ended.tolist() == [True, False]
+    np.testing.assert_allclose(rewards, [100 * (mrrs[2] - mrrs[0]), 0.0])
+    env.reset(options={"reset_mask": np.array([True, False])})
+    _, rewards, ended, *_ = env.step(masks)
+    mrrs.append(classroom.withheld_mrr())
+    assert ended.tolist() == [False, True]
+    np.testing.assert_allclose(rewards, [0.0, 100 * (mrrs[3] - mrrs[1])])
+    assert len(set(mrrs)) == 4
+
+
+def test_validation_of_sub_environments_that_reset_in_a_step_of_their_own() -> None:
+    env = make(2, reward="validation", horizon=2, only_beneficial=False, autoreset_mode="next_step")
+    env.reset(seed=0)
+    classroom = env.unwrapped.classroom
+    masks = np.ones((2, 4), dtype=np.int8)
+    env.step(masks)
+    env.reset(options={"reset_mask": np.array([False, True])})
+    env.step(masks)  # the first ends
+    _, rewards, ended, *_ = env.step(masks)  # the first is reset, the second ends
+    assert ended.tolist() == [False, True]
+    assert rewards[0] == 0
+    start = classroom.withheld_mrr()
+    env.step(masks)  # the first acts, the second is reset
+    _, rewards, ended, *_ = env.step(masks)
+    assert ended.tolist() == [True, False]
+    assert rewards[0] == pytest.approx(100 * (classroom.withheld_mrr() - start))
+
+
 def test_advantage_by_its_formula() -> None:
     env = make(16, reward="advantage", temperature=1.0, top_k=None)
     _, queries = env.reset(seed=0)

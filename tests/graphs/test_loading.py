@@ -366,6 +366,11 @@ class TestNames:
         graph = load_graph("planted-hard:seed=2")
         assert graph.metadata["spec"]["noise"] == 1.0
         assert graph.metadata["spec"]["seed"] == 2
+        assert graph.name == "planted-hard"
+        assert {load_graph(f"planted-{level}").name for level in ("easy", "medium")} == {
+            "planted-easy",
+            "planted-medium",
+        }
 
     def test_names_are_loaded_once(self) -> None:
         assert load_graph("planted:seed=4") is load_graph("planted:seed=4")

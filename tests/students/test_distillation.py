@@ -268,16 +268,20 @@ def test_shared_rows_are_the_rows_apart(
     torch.testing.assert_close(losses.gradient(scale, scale**2), summed, rtol=1e-3, atol=1e-4)
 
 
-def test_uniform_label_is_uniform() -> None:
-    label = SoftLabel.uniform(4, 11, torch.device("cpu"))
-    torch.testing.assert_close(label.dense(), torch.full((4, 11), 1 / 11))
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("alpha", -1.0),
         ("beta", "much"),
+        ("alpha", float("nan")),
+        ("alpha", None),
+        ("gamma", float("nan")),
+        ("gamma", "1"),
+        ("gamma", "mass"),
+        ("beta_warmup", float("nan")),
+        ("beta_warmup", "long"),
+        ("temperature", float("nan")),
+        ("temperature", "hot"),
         ("gamma", -1.0),
         ("temperature", 0.0),
         ("neighbors", "all"),

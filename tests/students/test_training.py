@@ -149,10 +149,12 @@ def test_neighbor_sets_by_brute_force(small_graph: MultimodalGraph, neighbors: s
 
 
 def test_training_config_refuses() -> None:
-    with pytest.raises(ValueError, match="learning_rate"):
-        TrainingConfig(learning_rate=0)
-    with pytest.raises(ValueError, match="regularisation"):
-        TrainingConfig(regularisation=-1)
+    for value in (0, float("nan"), float("inf"), "0.1", None):
+        with pytest.raises(ValueError, match="learning_rate must be a positive number"):
+            TrainingConfig(learning_rate=value)  # type: ignore[arg-type]
+    for value in (-1, float("nan"), "0.1", None):
+        with pytest.raises(ValueError, match="regularisation must be a number"):
+            TrainingConfig(regularisation=value)  # type: ignore[arg-type]
 
 
 def test_hard_labels_rank_better_with_updates(small_graph: MultimodalGraph) -> None:

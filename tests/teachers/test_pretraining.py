@@ -3,10 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
+import dsom_env as _registration  # noqa: F401
 from dsom_env.config import DSoMConfig
 from graphs import Modality, MultimodalGraph, load_graph
 from graphs.files import cache_folder
@@ -18,7 +20,8 @@ from teachers.pretraining import (
     pretrain,
     teacher_key,
 )
-from teachers.registry import make_teacher, teacher_names
+from teachers.registry import TEACHERS, make_teacher, teacher_names
+from tests.conftest import LoadSource
 
 CONFIG = PretrainingConfig(rank=4, max_epochs=4, evaluate_every=1, patience=2)
 
@@ -86,6 +89,19 @@ def test_key_changes_with_everything_that_matters(small_graph: MultimodalGraph) 
     for field, value in (("rank", 5), ("seed", 1), ("regularisation", 0.5), ("max_epochs", 9)):
         keys.append(teacher_key(small_graph, "text", replace(CONFIG, **{field: value}), 1, 0))
     assert len(set(keys)) == len(keys)
+
+
+def test_a_teacher_that_was_edited_has_another_key(
+    small_graph: MultimodalGraph, load_source: LoadSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "from teachers.structure import Structure\n\nclass Mine(Structure):\n    scale = {}\n"
+    keys = []
+    for scale in (1, 2, 1):
+        module = load_source(source.format(scale))
+        monkeypatch.setitem(TEACHERS, "mine", module.Mine)
+        keys.append(teacher_key(small_graph, "mine", CONFIG, 1, 0))
+    assert keys[0] == keys[2]
+    assert keys[0] != keys[1]
 
 
 def test_shipped_teachers_are_those_of_the_default_settings() -> None:
@@ -160,3 +176,23 @@ def test_early_stop_keeps_the_best_look(small_graph: MultimodalGraph) -> None:
 def test_config_refuses_sizes_below_one(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         PretrainingConfig(**{name: 0})
+
+
+def test_a_teacher_may_have_its_own_regularisation(small_graph: MultimodalGraph) -> None:
+    """It decides that teacher's weights and key, and nobody else's."""
+    own = replace(CONFIG, regularisation_of={"text": 0.5})
+    same = replace(CONFIG, regularisation=0.5)
+    for name, equal in (("text", same), ("image", CONFIG)):
+        assert_equal(pretrain(small_graph, name, own), pretrain(small_graph, name, equal))
+        keys = [teacher_key(small_graph, name, config, 1, 0) for config in (own, equal)]
+        assert keys[0] == keys[1]
+    assert teacher_key(small_graph, "text", CONFIG, 1, 0) != keys[0]
+    settings = DSoMConfig(teacher_regularisation={"default": 0.1, "text": 0.5}).pretraining
+    assert (settings.of("text").regularisation, settings.of("image").regularisation) == (0.5, 0.1)
+
+
+def test_regularisation_by_name_is_checked() -> None:
+    with pytest.raises(ValueError, match="teacher_regularisation of text"):
+        DSoMConfig(teacher_regularisation={"text": -1.0})
+    with pytest.raises(ValueError, match="did you mean 'text'"):
+        gym.make_vec("DSoM-v0", num_envs=2, teacher_regularisation={"txt": 0.1})
