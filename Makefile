@@ -45,8 +45,9 @@ type: setup-test
 test: lint type
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(COVERAGE) --cov-fail-under=90 -q
 
-bench: setup
-	$(BIN)/python scripts/bench.py --out runs/bench.json
+# For the sections that need a graph: make bench BENCH='--graph ../shared/data/MKG-W'
+bench: setup-test
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/bench.py $(BENCH) --out runs/bench.json
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -19,6 +19,8 @@ from graphs.graph import Queries
 
 # Scores that are compared at a time, so that they are still in a cache when they are counted.
 _RANKED_ELEMENTS = 2**18
+# Known answers that are looked at at a time.
+_MOST_LISTED = 2**20
 # Most queries of one row that are compared with it at a time.
 _LONGEST_RUN = 16
 # Bytes that are added up as 64-bit words before they are taken apart again.
@@ -54,13 +56,20 @@ def filtered_ranks(
         rivals = _count_in_cache(scores.detach().numpy(), own.detach().numpy(), own_row.numpy())
     else:
         rivals = _count(scores, own, own_row).cpu().numpy()
-    positions, entities = known.gather(keys)
-    queries, others = torch.from_numpy(positions).to(device), torch.from_numpy(entities).to(device)
-    listed, mine = scores[own_row[queries], others], own[queries]
-    twice = (listed > mine).long() + (listed >= mine).long()
-    twice[others == answers[queries]] = 0
     left_out = torch.zeros(len(answers), dtype=torch.int64, device=device)
-    left_out.index_add_(0, queries, twice)
+    ends, first = np.cumsum(known.counts(keys)), 0
+    while first < len(keys):
+        # Queries of one question list all its answers each: for thousands of them, part by part.
+        most = (ends[first - 1] if first else 0) + _MOST_LISTED
+        last = max(int(np.searchsorted(ends, most, "right")), first + 1)
+        positions, entities = known.gather(keys[first:last])
+        queries = torch.from_numpy(positions).to(device) + first
+        others = torch.from_numpy(entities).to(device)
+        listed, mine = scores[own_row[queries], others], own[queries]
+        twice = (listed > mine).long() + (listed >= mine).long()
+        twice[others == answers[queries]] = 0
+        left_out.index_add_(0, queries, twice)
+        first = last
     # Ties count half, and everybody ties with itself.
     ranks: NDArray[np.float64] = 1.0 + (rivals - 1 - left_out.cpu().numpy()) / 2
     return ranks

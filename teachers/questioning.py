@@ -156,7 +156,7 @@ def _summary(
     torch.sub(logits, first[:, None], out=exponentials).exp_()
     sums = exponentials.sum(1)
     log_normaliser = sums.log() + first
-    # Underflowed probabilities add nothing. (A product by bmm takes ten times as long.)
+    # Underflowed probabilities add nothing. (A product by bmm takes seven times as long.)
     mean = torch.mul(exponentials, logits, out=products).sum(1) / sums
     entropy = log_normaliser - mean
     if best.shape[1] > top_k:

@@ -132,7 +132,7 @@ class TeacherStore:
         """What the teachers said about `queries` (int64 `[batch]`, positions in the store)."""
         counts = self.counts[queries]
         rows = np.repeat(np.arange(len(queries)), counts)
-        places = np.repeat(self.starts[queries] - (np.cumsum(counts) - counts), counts)
+        places = (self.starts[queries] - (np.cumsum(counts) - counts)).take(rows)
         places += np.arange(len(places))
         return Opinions(
             torch.from_numpy(rows).to(device),
