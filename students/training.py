@@ -86,8 +86,11 @@ class Trainer:
 
     def __post_init__(self) -> None:
         """Create the optimiser."""
+        # Fused, one pass over the tables; not every supported torch has it on other devices.
         self.optimiser = torch.optim.Adagrad(
-            self.scorer.parameters(), lr=self.training.learning_rate, fused=True
+            self.scorer.parameters(),
+            lr=self.training.learning_rate,
+            fused=self.device.type == "cpu",
         )
         if not self.queries_per_epoch:
             self.queries_per_epoch = 2 * len(self.graph.triples["train"])
