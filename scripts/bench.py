@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -177,8 +178,8 @@ def show(found: dict[str, Any], targets: list[Target]) -> None:
         print(f"rows per epoch: {section['rows_per_epoch']}")
         print(f"{'seconds per epoch':44} {'median':>8} {'µs per row':>11}")
         for name, values in section["seconds_per_epoch"].items():
-            per_row = sorted(section["microseconds_per_row"][name])[len(values) // 2]
-            print(f"{name:44} {sorted(values)[len(values) // 2]:8.2f} {per_row:11.1f}")
+            per_row = median(section["microseconds_per_row"][name])
+            print(f"{name:44} {median(values):8.2f} {per_row:11.1f}")
         for name, value in section["ratios"].items():
             print(f"{name:56} {value:6.3f}")
     if "store" in found:
