@@ -144,6 +144,11 @@ def test_evaluate_and_report_refuse_other_folders(tmp_path: Path) -> None:
     assert not (tmp_path / "report.html").exists()
 
 
+def _heed_ctrl_c() -> None:
+    """Tests that run in the background of a shell, as with nohup, inherit its deaf ear."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
@@ -165,6 +170,7 @@ def test_ctrl_c_during_imports_is_quiet(name: str, arguments: list[str], tmp_pat
         text=True,
         env=os.environ | {"PYTHONPATH": path},
         cwd=tmp_path,
+        preexec_fn=_heed_ctrl_c,
     )
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
@@ -174,7 +180,11 @@ def test_ctrl_c_while_workers_start_is_quiet(tmp_path: Path) -> None:
     arguments = ["--dataset", SMALL, "--agents", "none", "--seeds", "2", "--out", str(tmp_path)]
     command = [sys.executable, str(ROOT / "scripts" / "compare.py"), *arguments, *SETTINGS]
     process = subprocess.Popen(
-        [*command, "--quiet"], start_new_session=True, stderr=subprocess.PIPE, text=True
+        [*command, "--quiet"],
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_heed_ctrl_c,
     )
 
     def working() -> bool:
