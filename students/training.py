@@ -118,8 +118,11 @@ class Trainer:
 
     def forward(self, queries: Queries) -> Forward:
         """Put a batch in front of the scorer; `update` and all who look share its logits."""
-        # With the answer as the only neighbor, no two queries have the same parts.
-        share = self.distillation.is_plain or self.distillation.neighbors != "answer"
+        # With the answer as the only neighbor no two queries have the same parts, which matters
+        # unless the divergence is that of the whole distributions all along.
+        config = self.distillation
+        plain = config.is_plain and not config.beta_warmup
+        share = plain or config.neighbors != "answer"
         return Forward(self.scorer, queries, self.device, share)
 
     def block_losses(

@@ -148,6 +148,26 @@ def test_neighbor_sets_by_brute_force(small_graph: MultimodalGraph, neighbors: s
         assert set(found[rows == index].tolist()) == set(map(int, expected))
 
 
+@pytest.mark.parametrize(
+    ("settings", "shared"),
+    [
+        ({}, True),
+        ({"alpha": 1.0}, True),
+        ({"neighbors": "answer"}, True),
+        ({"neighbors": "answer", "alpha": 1.0}, False),
+        ({"neighbors": "answer", "beta_warmup": 1.0}, False),
+    ],
+)
+def test_equal_questions_share_a_row_where_their_parts_are_equal(
+    small_graph: MultimodalGraph, settings: dict[str, object], shared: bool
+) -> None:
+    trainer, queries = make(small_graph, **settings), small_graph.queries("train")
+    keys = small_graph.query_keys(queries.entities, queries.relations)
+    queries = queries[np.argsort(keys, kind="stable")]
+    rows = len(trainer.forward(queries).logits)
+    assert rows == (len(np.unique(keys)) if shared else len(queries))
+
+
 def test_training_config_refuses() -> None:
     for value in (0, float("nan"), float("inf"), "0.1", None):
         with pytest.raises(ValueError, match="learning_rate must be a positive number"):
