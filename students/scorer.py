@@ -48,6 +48,11 @@ class Scorer(nn.Module, ABC):
         """
         return queries @ candidates.T
 
+    @property
+    def is_inner_product(self) -> bool:
+        """Whether `compare` is the one above, so that a matrix product may stand in for it."""
+        return type(self).compare is Scorer.compare
+
     def pull_back(
         self, queries: Tensor, candidates: Tensor, slope: Tensor, total: Tensor, first: bool
     ) -> Tensor:
@@ -63,7 +68,7 @@ class Scorer(nn.Module, ABC):
         Returns:
             The queries' gradient, `[block, width]`.
         """
-        if type(self).compare is Scorer.compare:
+        if self.is_inner_product:
             if first:
                 torch.mm(slope.T, queries, out=total)
             else:

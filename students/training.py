@@ -151,9 +151,12 @@ class Trainer:
         cross_entropy = torch.cat([part.cross_entropy for part in parts])
         return cross_entropy, torch.cat([part.divergence for part in parts])
 
-    def pull_back(self, forward: Forward, labels: Sequence[SoftLabel] = ()) -> StepReport:
+    def pull_back(
+        self, forward: Forward, labels: Sequence[SoftLabel] = (), regularised: bool = True
+    ) -> StepReport:
         """Fill the parameters' `grad` with the gradient of the loss; nothing is updated."""
         gamma, size = self.distillation.gamma, len(forward)
+        penalty = self.training.regularisation if regularised else 0.0
         cross_entropy = forward.table.new_empty(size)
         divergence = forward.table.new_empty(size)
         shares = forward.table.new_full((size,), 1.0 / size)
@@ -165,21 +168,13 @@ class Trainer:
             return losses.gradient(shares[part], gamma * shares[part])
 
         self.optimiser.zero_grad(set_to_none=True)
-        cubes = forward.pull_back(slopes, self.training.regularisation)
-        loss = (cross_entropy + gamma * divergence).mean() + self.training.regularisation * cubes
+        cubes = forward.pull_back(slopes, penalty)
+        loss = (cross_entropy + gamma * divergence).mean() + penalty * cubes
         return StepReport(float(loss), cross_entropy, divergence)
 
     def gradient(self, queries: Queries) -> dict[str, Tensor]:
         """Gradient of the mean cross-entropy of `queries`, by parameter; nothing is updated."""
-        forward = self.forward(queries)
-        shares = forward.table.new_full((len(queries),), 1.0 / len(queries))
-
-        def slopes(block: Block) -> Tensor:
-            part = shares[block.first : block.last]
-            return self.block_losses(forward, (), block).gradient(part, part)
-
-        self.optimiser.zero_grad(set_to_none=True)
-        forward.pull_back(slopes, 0.0)
+        self.pull_back(self.forward(queries), regularised=False)
         gradients = {
             name: torch.zeros_like(value) if value.grad is None else value.grad
             for name, value in self.scorer.named_parameters()

@@ -279,7 +279,6 @@ def build_store(
     teachers: Mapping[str, Sequence[Scorer]],
     top_k: int | None = 64,
     chunk: int | None = None,
-    fold_seed: int = 0,
     progress: Progress | None = None,
 ) -> TeacherStore:
     """Question the teachers about every training query.
@@ -290,7 +289,6 @@ def build_store(
             on the triples of fold `f`, so that every query is answered by a stranger to it.
         top_k: entities listed per teacher; None lists them all (`store=exact`).
         chunk: distinct questions scored at a time; None for what fits a processor's cache.
-        fold_seed: seed of `fold_of_queries`.
         progress: called with (queries done, all queries).
     """
     queries = graph.queries("train")
@@ -298,7 +296,7 @@ def build_store(
     if len(folds) != 1:
         raise ValueError(f"every teacher needs the same number of folds, got {sorted(folds)}")
     count = folds.pop()
-    fold = fold_of_queries(graph, count, fold_seed)
+    fold = fold_of_queries(graph, count)
     chunk = chunk or max(BLOCK_ELEMENTS // graph.num_entities, 1)
     keys = graph.query_keys(queries.entities, queries.relations)
     width = graph.num_entities
@@ -357,8 +355,8 @@ def _question(
         entities = torch.from_numpy(queries.entities[firsts]).to(table.device)
         relations = torch.from_numpy(queries.relations[firsts]).to(table.device)
         vectors = scorer.query_vectors(table, entities, relations)
-        inner = type(scorer).compare is Scorer.compare
-        if inner and table.dtype == logits.dtype and table.device == logits.device:
+        alike = table.dtype == logits.dtype and table.device == logits.device
+        if scorer.is_inner_product and alike:
             # Into memory that is there already: fresh memory costs a fifth of the product.
             torch.mm(vectors, table.T, out=logits)
         else:
