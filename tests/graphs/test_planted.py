@@ -72,14 +72,14 @@ def test_competent_modalities_tell_and_the_others_mislead(level: str, seed: int)
         for column, modality in enumerate(sorted(graph.modalities)):
             competent = bool(graph.planted_mask[relation, column])
             ranks = percentile_ranks(graph, relation, modality, "test")
-            # About 45 held-out triples for a pair, so ±.2 is more than four standard errors.
+            # About 60 held-out triples for a pair, so ±.2 is more than four standard errors.
             if competent:
                 assert np.mean(ranks) < 0.4, (relation, modality)
             else:
                 assert 0.3 < np.mean(ranks) < 0.7, (relation, modality)
             held_out[competent] += ranks
             memorised[competent] += percentile_ranks(graph, relation, modality, "train")
-    assert np.mean(held_out[True]) < {"easy": 0.1, "medium": 0.13, "hard": 0.25}[level]
+    assert np.mean(held_out[True]) < {"easy": 0.02, "medium": 0.1, "hard": 0.3}[level]
     assert abs(np.mean(held_out[False]) - 0.5) < 0.08
     # What makes the others misleading and not just useless: on triples it was fitted to, the
     # regression looks as if it had learned something.
