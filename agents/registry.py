@@ -35,6 +35,8 @@ class AgentSpec:
         hyperparameters: the learner's YAML, as text; None for the file named after the agent in
             `agents/hyperparameters`.
         action_modes: those that the learner can act in.
+        oracle: whether it knows what no agent can know when it chooses, so that it is a bound and
+            no rival: head-room is measured up to the best of these.
     """
 
     summary: str
@@ -43,6 +45,7 @@ class AgentSpec:
     teachers: tuple[str, ...] | None = None
     hyperparameters: str | None = None
     action_modes: tuple[str, ...] = ACTION_MODES
+    oracle: bool = False
 
 
 def _sb3(algorithm: type[Any]) -> Callable[..., Any]:
@@ -87,7 +90,7 @@ AGENTS: dict[str, AgentSpec] = {
     "random": AgentSpec("each teacher with probability one half", policy=RandomMask),
     "fixed": AgentSpec("the one mask that teaches best on valid", policy=FixedMask),
     "relation": AgentSpec("boosted weights per relation on valid (MoSE-BI)", policy=RelationMask),
-    "oracle": AgentSpec("greedy, sees the answer", policy=GreedyOracle),
+    "oracle": AgentSpec("greedy, sees the answer", policy=GreedyOracle, oracle=True),
     "reinforce": AgentSpec("Monte-Carlo policy gradient", learner=_reinforce),
     "a2c": AgentSpec("advantage actor-critic", learner=_sb3(A2C)),
     "ppo": AgentSpec("proximal policy optimisation", learner=_ppo),
