@@ -1,4 +1,4 @@
-"""Agents that do not learn: the controls and the bounds that every learner must beat."""
+"""Agents that do not learn: the controls that every learner must beat."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dsom_env.classroom import Classroom, Lesson, Weights, answer_log_probs
-from students.evaluation import filtered_ranks
+from dsom_env.classroom import Classroom, Lesson, Weights
+from students.evaluation import evaluate_ranking, filtered_ranks
 from teachers.pretraining import load_teachers
 
 Probe = Callable[[NDArray[np.bool_], int], float]
@@ -53,6 +53,21 @@ class Constant(MaskPolicy):
         """See the class."""
         mask = self.choose(classroom.teachers).astype(np.float32)
         return np.tile(mask, (len(lesson.rows), 1))
+
+
+class BestTeacher(MaskPolicy):
+    """`single:best`: for every query the one teacher that has the best filtered MRR on valid."""
+
+    def prepare(self, classroom: Classroom, probe: Probe) -> None:
+        """Rank the teachers."""
+        graph, names = classroom.graph, classroom.teachers
+        models = load_teachers(graph, names, classroom.config.pretraining)
+        scores = [evaluate_ranking(models[name][0], graph, "valid")["mrr"] for name in names]
+        self.mask = np.arange(len(names)) == int(np.argmax(scores))
+
+    def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
+        """See the class."""
+        return np.tile(self.mask.astype(np.float32), (len(lesson.rows), 1))
 
 
 class RandomMask(MaskPolicy):
@@ -164,41 +179,3 @@ def boosted_weights(right: NDArray[np.bool_]) -> NDArray[np.float64]:
         weights[best] = 0.5 * np.log(share / (1 - share))
         importance = importance * np.exp(-weights[best] * signs[:, best])
     return weights
-
-
-class GreedyOracle(MaskPolicy):
-    """Sees the answer: adds teachers while the soft label gives the answer more probability.
-
-    No bound on what a student can gain: an ensemble's probability of the answer is largest for
-    its single best teacher, while students learn from the other entities (findings.md 3). Soft
-    labels are those of the environment's `combination`; `per_teacher` has no single one, and sets
-    are judged there by the mean of log-probabilities, the default.
-    """
-
-    def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
-        """See the class."""
-        _, alone = answer_log_probs(lesson)
-        batch, teachers = alone.shape
-        rows = torch.arange(batch, device=alone.device)
-        mask = torch.zeros_like(alone)
-        mask[rows, alone.argmax(1)] = 1.0
-        best = alone.max(1).values
-        answers = lesson.forward.answers
-        combination = classroom.config.combination
-        if combination == "per_teacher":
-            combination = "log_probs"
-        for _ in range(teachers - 1):
-            gains = []
-            for k in range(teachers):
-                trial = mask.clone()
-                trial[:, k] = 1.0
-                (label,) = lesson.opinions.soft_labels(trial, combination)
-                gains.append(label.log_probs[label.entities == answers[label.rows]])
-            value, addition = torch.stack(gains).max(0)
-            better = value > best + 1e-6
-            if not bool(better.any()):
-                break
-            mask[rows[better], addition[better]] = 1.0
-            best = torch.where(better, value, best)
-        chosen: Weights = mask.cpu().numpy()
-        return chosen

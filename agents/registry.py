@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from stable_baselines3 import A2C, DQN, PPO
 
+from agents.oracles import GreedyOracle, PlantedOracle, RelationOracle
 from agents.policies import (
+    BestTeacher,
     Constant,
     FixedMask,
-    GreedyOracle,
     MaskPolicy,
     RandomMask,
     RelationMask,
@@ -90,7 +91,21 @@ AGENTS: dict[str, AgentSpec] = {
     "random": AgentSpec("each teacher with probability one half", policy=RandomMask),
     "fixed": AgentSpec("the one mask that teaches best on valid", policy=FixedMask),
     "relation": AgentSpec("boosted weights per relation on valid (MoSE-BI)", policy=RelationMask),
+    "single:best": AgentSpec("the teacher with the best valid MRR", policy=BestTeacher),
     "oracle": AgentSpec("greedy, sees the answer", policy=GreedyOracle, oracle=True),
+    "oracle:oof": AgentSpec(
+        "greedy, sees the answer as strangers to the triple tell it",
+        policy=lambda: GreedyOracle(cross_fitted=True),
+        oracle=True,
+    ),
+    "oracle:relation": AgentSpec(
+        "the subset per relation that predicts best out of fold",
+        policy=RelationOracle,
+        oracle=True,
+    ),
+    "oracle:planted": AgentSpec(
+        "the true mask of a planted graph", policy=PlantedOracle, oracle=True
+    ),
     "reinforce": AgentSpec("Monte-Carlo policy gradient", learner=_reinforce),
     "a2c": AgentSpec("advantage actor-critic", learner=_sb3(A2C)),
     "ppo": AgentSpec("proximal policy optimisation", learner=_ppo),

@@ -116,7 +116,7 @@ class Classroom:
             config.top_k,
             report=_say if config.verbose else None,
         )
-        self.observer = Observer(graph, self.store)
+        self.observer = Observer(graph, self.store, config.hide)
         self.queries = graph.queries("train")
         triples = len(graph.triples["train"])
         withheld = reward_split(triples, config.withheld)

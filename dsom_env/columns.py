@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,28 +30,64 @@ TEACHER_COLUMNS = (
 )
 
 
+# What `DSoMConfig.hide` may leave out; `answer` is all that sees the answer, whoever says it.
+GROUPS = ("student", "frequency", "modalities", "relation", "teachers", "answer")
+_SEES_ANSWER = ("log_p_answer", "log_rank")
+
+
 @dataclass(frozen=True)
 class Columns:
-    """Names and finite bounds of the observation's columns."""
+    """Names and finite bounds of the observation's columns.
+
+    Attributes:
+        names: of the columns that are shown.
+        low: float32 `[columns]`.
+        high: float32 `[columns]`.
+        shown: int64 `[columns]`, their positions among all that there are.
+    """
 
     names: tuple[str, ...]
     low: NDArray[np.float32]
     high: NDArray[np.float32]
+    shown: NDArray[np.int64]
 
 
-def observation_columns(modalities: tuple[str, ...], teachers: tuple[str, ...]) -> Columns:
-    """Columns for a graph with these modalities and teachers (methods.md §1.2)."""
-    columns: list[tuple[str, float, float]] = [
-        *((name, 0.0, HIGHEST_NORM) for name in SUMMARY_COLUMNS),
-        ("entity_log_degree", 0.0, 1.0),
-        ("answer_log_degree", 0.0, 1.0),
-        ("relation_log_count", 0.0, 1.0),
-        ("reciprocal", 0.0, 1.0),
-        *((f"entity_has_{name}", 0.0, 1.0) for name in modalities),
-        *((f"answer_has_{name}", 0.0, 1.0) for name in modalities),
-        *((f"relation_code_{i}", -1.0, 1.0) for i in range(RELATION_CODE_WIDTH)),
-        *((f"{t}_{name}", low, high) for t in teachers for name, low, high in TEACHER_COLUMNS),
-        *STUDENT_COLUMNS,
+def observation_columns(
+    modalities: tuple[str, ...], teachers: tuple[str, ...], hide: Sequence[str] = ()
+) -> Columns:
+    """Columns for a graph with these modalities and teachers (methods.md §1.2).
+
+    Args:
+        modalities: of the graph.
+        teachers: names.
+        hide: groups of `GROUPS` to leave out.
+    """
+    columns: list[tuple[str, str, float, float]] = [
+        *(("student", name, 0.0, HIGHEST_NORM) for name in SUMMARY_COLUMNS),
+        ("frequency", "entity_log_degree", 0.0, 1.0),
+        ("frequency+answer", "answer_log_degree", 0.0, 1.0),
+        ("frequency", "relation_log_count", 0.0, 1.0),
+        ("relation", "reciprocal", 0.0, 1.0),
+        *(("modalities", f"entity_has_{name}", 0.0, 1.0) for name in modalities),
+        *(("modalities+answer", f"answer_has_{name}", 0.0, 1.0) for name in modalities),
+        *(("relation", f"relation_code_{i}", -1.0, 1.0) for i in range(RELATION_CODE_WIDTH)),
+        *(
+            (_group("teachers", name), f"{teacher}_{name}", low, high)
+            for teacher in teachers
+            for name, low, high in TEACHER_COLUMNS
+        ),
+        *(
+            (_group("student", name.removeprefix("student_")), name, low, high)
+            for name, low, high in STUDENT_COLUMNS
+        ),
     ]
-    names, low, high = zip(*columns, strict=True)
-    return Columns(names, np.array(low, dtype=np.float32), np.array(high, dtype=np.float32))
+    shown = [i for i, column in enumerate(columns) if not set(column[0].split("+")) & set(hide)]
+    if not shown:
+        raise ValueError("hide: nothing is left to observe")
+    _, names, low, high = zip(*(columns[i] for i in shown), strict=True)
+    bounds = np.array([low, high], dtype=np.float32)
+    return Columns(names, bounds[0], bounds[1], np.array(shown))
+
+
+def _group(group: str, name: str) -> str:
+    return f"{group}+answer" if name in _SEES_ANSWER else group

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from dsom_env.columns import GROUPS
 from graphs import MultimodalGraph
 from graphs.naming import unknown
 from graphs.numbers import is_number
@@ -15,13 +16,23 @@ from graphs.numbers import is_number
 if TYPE_CHECKING:
     from teachers.pretraining import PretrainingConfig
 
-ACTION_MODES = ("mask", "multidiscrete", "discrete")
+ACTION_MODES = ("mask", "multidiscrete", "discrete", "weights")
 AUTORESET_MODES = ("same_step", "next_step", "disabled")
 RENDER_MODES = ("ansi", "rgb_array")
 COMBINATIONS = ("log_probs", "probs", "per_teacher")
 # What ships; other names are looked up in the registries, whose modules import torch. So that
 # `gym.make` with built-in names answers at once, they are imported only then.
-BUILT_IN_REWARDS = ("improvement", "gate", "advantage", "heldout", "validation")
+BUILT_IN_REWARDS = (
+    "improvement",
+    "gate",
+    "filtered_gate",
+    "advantage",
+    "heldout",
+    "heldout_adagrad",
+    "validation",
+)
+# These withhold training triples from the student, to see what teaching does to them.
+WITHHOLDING_REWARDS = ("heldout", "heldout_adagrad", "validation")
 BUILT_IN_STUDENTS = ("complex", "distmult", "rotate")
 NEIGHBORS = ("one_hop", "same_relation", "answer")
 PARTITIONS = ("two_way", "three_way")
@@ -36,9 +47,12 @@ class DSoMConfig:
     Attributes:
         dataset: name or path for `load_graph`, or a graph.
         teachers: names, in the order of the action; None for all that the graph can have.
-        reward: see `dsom_env.rewards`.
-        action_mode: `mask` (`MultiBinary(M)`), `multidiscrete` (`MultiDiscrete([2]*M)`) or
-            `discrete` (`Discrete(2**M)`, bit `k` chooses teacher `k`).
+        reward: see `dsom_env.rewards`; `a+b` is the sum of two, each in units of its own spread.
+        action_mode: `mask` (`MultiBinary(M)`), `multidiscrete` (`MultiDiscrete([2]*M)`),
+            `discrete` (`Discrete(2**M)`, bit `k` chooses teacher `k`) or `weights`
+            (`Box(-1, 1, (M,))`).
+        allow_empty: whether choosing nobody means the hard label; without, it means everybody.
+        hide: groups of columns that the observation leaves out, see `dsom_env.columns.GROUPS`.
         horizon: steps of an episode, after which it terminates.
         max_episode_steps: steps after which an episode is truncated; None for never. `gym.make`
             does not hand it on, see `DSoMEnv`.
@@ -74,6 +88,8 @@ class DSoMConfig:
     teachers: Sequence[str] | None = None
     reward: str | None = None
     action_mode: str = "mask"
+    allow_empty: bool = True
+    hide: Sequence[str] = ()
     horizon: int = 64
     max_episode_steps: int | None = None
     autoreset_mode: str = "same_step"
@@ -124,11 +140,12 @@ class DSoMConfig:
         for argument, value, valid in choices:
             if value not in valid:
                 raise unknown(argument, value, valid)
-        if self.reward not in BUILT_IN_REWARDS:
-            from dsom_env.rewards import REWARDS
+        for part in self.rewards:
+            if part not in BUILT_IN_REWARDS:
+                from dsom_env.rewards import REWARDS
 
-            if self.reward not in REWARDS:
-                raise unknown("reward", self.reward, REWARDS)
+                if part not in REWARDS:
+                    raise unknown("reward", part, REWARDS)
         if self.student not in BUILT_IN_STUDENTS:
             from students.registry import STUDENTS
 
@@ -150,11 +167,15 @@ class DSoMConfig:
                 "reward is 'gate'"
             )
         self._check_teachers()
-        if self.reward in ("heldout", "validation") and self.reward_fraction == 0:
+        object.__setattr__(self, "hide", _names("hide", self.hide))
+        for group in self.hide:
+            if group not in GROUPS:
+                raise unknown("hide", group, GROUPS)
+        if self._withholds and self.reward_fraction == 0:
             raise ValueError(f"reward {self.reward!r} needs a reward_fraction above 0")
 
     def _check_numbers(self) -> None:
-        for argument in ("cotrain", "only_beneficial", "verbose"):
+        for argument in ("allow_empty", "cotrain", "only_beneficial", "verbose"):
             if not isinstance(getattr(self, argument), bool):
                 raise ValueError(
                     f"{argument} must be true or false, got {getattr(self, argument)!r}"
@@ -184,15 +205,9 @@ class DSoMConfig:
     def _check_teachers(self) -> None:
         if self.teachers is None:
             return
-        if (
-            isinstance(self.teachers, str)
-            or not isinstance(self.teachers, Sequence)
-            or not all(isinstance(t, str) for t in self.teachers)
-        ):
-            raise ValueError(f"teachers must be a list of names, got {self.teachers!r}")
-        if not self.teachers or len(set(self.teachers)) != len(self.teachers):
-            raise ValueError(f"teachers must be distinct and at least one, got {self.teachers!r}")
-        object.__setattr__(self, "teachers", tuple(self.teachers))
+        object.__setattr__(self, "teachers", _names("teachers", self.teachers))
+        if not self.teachers:
+            raise ValueError("teachers must be at least one, got none")
         if self.action_mode == "discrete" and len(self.teachers) > MOST_TEACHERS_FOR_SUBSETS:
             raise ValueError(
                 f"action_mode 'discrete' has one action per subset: at most "
@@ -204,7 +219,16 @@ class DSoMConfig:
         """Share of the training triples in the reward split."""
         if self.reward_fraction is not None:
             return self.reward_fraction
-        return 0.05 if self.reward in ("heldout", "validation") else 0.0
+        return 0.05 if self._withholds else 0.0
+
+    @property
+    def rewards(self) -> tuple[str, ...]:
+        """The rewards whose sum is paid."""
+        return tuple(str(self.reward).split("+"))
+
+    @property
+    def _withholds(self) -> bool:
+        return any(part in WITHHOLDING_REWARDS for part in self.rewards)
 
     @property
     def pretraining(self) -> PretrainingConfig:
@@ -248,6 +272,23 @@ class DSoMConfig:
 def _by_name(value: object) -> Mapping[str, Any]:
     """Values by name; a single one is everybody's."""
     return value if isinstance(value, Mapping) else {"default": value}
+
+
+def _names(argument: str, value: object) -> tuple[str, ...]:
+    """Distinct names, as a tuple.
+
+    Raises:
+        ValueError: something else.
+    """
+    if (
+        isinstance(value, str)
+        or not isinstance(value, Sequence)
+        or not all(isinstance(name, str) for name in value)
+    ):
+        raise ValueError(f"{argument} must be a list of names, got {value!r}")
+    if len(set(value)) != len(value):
+        raise ValueError(f"{argument} must be distinct, got {value!r}")
+    return tuple(value)
 
 
 def _mode_name(mode: object) -> str:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from dsom_env.classroom import Classroom, Lesson, Weights, answer_log_probs, with_gradients
-from dsom_env.rewards import REWARDS, Gate, Reward, control_rows
+from dsom_env.rewards import Gate, Reward, control_rows, make_reward
 from graphs import Queries
 from graphs.csr import IntArray
 
@@ -197,7 +197,7 @@ class TeachStudent(TeachFrozen):
     """Steps through queries with a student that learns from every batch."""
 
     def _make_reward(self) -> Reward:
-        return REWARDS[str(self.classroom.config.reward)](self.classroom)
+        return make_reward(self.classroom)
 
     def _execute(self, masks: Weights) -> tuple[Weights, NDArray[np.bool_]]:
         control = np.zeros(len(masks), dtype=np.bool_)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dsom_env.classroom import Classroom, Lesson, Weights, answer_log_probs
+from dsom_env.competence import filtered_log_probs, student_filtered_log_probs
 from students.distillation import SoftLabel
 from students.training import StepReport, Trainer
 
@@ -31,7 +31,7 @@ class Reward(ABC):
         needs_control: whether some rows must be taught by hard labels only, as a control group.
     """
 
-    needs_control: ClassVar[bool] = False
+    needs_control: bool = False
 
     def __init__(self, classroom: Classroom) -> None:
         self.classroom = classroom
@@ -110,28 +110,46 @@ class Gate(Reward):
     """
 
     def before_update(self, lesson: Lesson, labels: list[SoftLabel]) -> None:
-        """Keep the soft labels."""
-        self._labels = labels
+        """Keep the soft labels, and what the student says before it learns from them."""
+        self._labels, self._before = labels, self._student(lesson)
 
     def after_update(
         self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: NDArray[np.bool_]
     ) -> Rewards:
         """See the class."""
         if report is None:
-            student = answer_log_probs(lesson)[0]
+            student = self._student(lesson)
             labels = self.classroom.soft_labels(lesson, weights)
         else:
-            student, labels = -report.cross_entropy, self._labels
+            student, labels = self._before, self._labels
         gain = torch.zeros_like(student)
-        taught = torch.zeros_like(student, dtype=torch.bool)
         for label in labels:
-            listed = label.entities == lesson.forward.answers[label.rows]
-            log_p = label.log_probs[listed]
+            log_p = self._teachers(label, lesson)
             gain = gain + torch.where(label.weight > 0, label.weight * (log_p - student), 0.0)
-            taught |= label.weight > 0
-        gain = torch.where(taught, gain, 0.0)
         # Negative values would punish every teacher once the student has memorised its triples.
         return np.asarray(gain.clamp_min(0.0).double().cpu().numpy())
+
+    def _student(self, lesson: Lesson) -> Tensor:
+        """The student's log-probability of the answers, before the update, `[batch]`."""
+        return answer_log_probs(lesson)[0]
+
+    def _teachers(self, label: SoftLabel, lesson: Lesson) -> Tensor:
+        """The soft label's, `[batch]`; what it is for rows that are not taught means nothing."""
+        return label.log_probs[label.entities == lesson.forward.answers[label.rows]]
+
+
+class FilteredGate(Gate):
+    """`gate` with the other known answers of the query out of the way, on both sides (ours).
+
+    A query's raw probability of its answer is small where it has many answers, and smallest for
+    the teacher that knows the others best.
+    """
+
+    def _student(self, lesson: Lesson) -> Tensor:
+        return student_filtered_log_probs(lesson, self.classroom.graph)
+
+    def _teachers(self, label: SoftLabel, lesson: Lesson) -> Tensor:
+        return filtered_log_probs(label, lesson.queries, self.classroom.graph)
 
 
 class Advantage(Reward):
@@ -165,6 +183,9 @@ class HeldOut(Reward):
     `r = ⟨∂(γ·L_NDKD)/∂z, U⟩`, `U` the change of the row's logits `z` along the gradient of the
     held-out loss (ours; findings.md 5: `⟨p_S − p_a, U⟩` for plain KD at τ = 1). The unit is nats
     of held-out loss per unit of step size, batch mean not taken.
+
+    Attributes:
+        sample: queries of the reward split that are looked at for a batch.
     """
 
     sample = 512
@@ -195,6 +216,12 @@ class HeldOut(Reward):
         trainer = self.classroom.trainer
         return trainer.gradient(self.classroom.withheld_queries(self.sample))
 
+    def after_update(
+        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: NDArray[np.bool_]
+    ) -> Rewards:
+        """See the class."""
+        return self._beneficial(self._benefit)
+
     def _logit_direction(self, lesson: Lesson, gradients: dict[str, Tensor]) -> Tensor:
         """`U`: derivative of the batch's logits along `gradients`, `[rows, entities]`."""
         scorer = self.classroom.trainer.scorer
@@ -212,11 +239,60 @@ class HeldOut(Reward):
         tangent: Tensor = torch.func.jvp(logits_at, (parameters,), (gradients,))[1]
         return tangent.detach()
 
+
+class HeldOutAdagrad(HeldOut):
+    """`heldout` along the step that Adagrad would make: each coordinate by its own step size.
+
+    The update moves a parameter by `−lr·g/√Σg²`, so the held-out gradient is divided by the same
+    roots before it prices a row (ours). Without, parameters that have moved much and will hardly
+    move again count as much as the others.
+    """
+
+    def _heldout_gradient(self) -> dict[str, Tensor]:
+        return self.classroom.trainer.preconditioned(super()._heldout_gradient())
+
+
+class Mixture(Reward):
+    """The sum of several rewards, each divided by a running mean of its own spread (ours).
+
+    Args:
+        classroom: the world.
+        parts: the rewards.
+    """
+
+    memory = 0.95
+
+    def __init__(self, classroom: Classroom, parts: Sequence[Reward]) -> None:
+        super().__init__(classroom)
+        self.parts = parts
+        self.needs_control = any(part.needs_control for part in parts)
+        self._squares = np.zeros(len(parts))
+        self._seen = np.zeros(len(parts))
+
+    def start_episode(self, begins: NDArray[np.bool_]) -> None:
+        """Tell the parts."""
+        for part in self.parts:
+            part.start_episode(begins)
+
+    def before_update(self, lesson: Lesson, labels: list[SoftLabel]) -> None:
+        """Tell the parts."""
+        for part in self.parts:
+            part.before_update(lesson, labels)
+
     def after_update(
         self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: NDArray[np.bool_]
     ) -> Rewards:
         """See the class."""
-        return self._beneficial(self._benefit)
+        total = np.zeros(len(lesson.rows))
+        for index, part in enumerate(self.parts):
+            values = part.after_update(lesson, weights, report, ends)
+            # Not centred, so that what does not help stays at zero or below.
+            self._squares[index] *= self.memory
+            self._squares[index] += (1 - self.memory) * float(np.square(values).mean())
+            self._seen[index] = self.memory * self._seen[index] + 1 - self.memory
+            spread = np.sqrt(self._squares[index] / self._seen[index])
+            total += values / max(spread, 1e-12)
+        return total
 
 
 class Validation(Reward):
@@ -259,10 +335,18 @@ class Validation(Reward):
 REWARDS: dict[str, Callable[[Classroom], Reward]] = {
     "improvement": Improvement,
     "gate": Gate,
+    "filtered_gate": FilteredGate,
     "advantage": Advantage,
     "heldout": HeldOut,
+    "heldout_adagrad": HeldOutAdagrad,
     "validation": Validation,
 }
+
+
+def make_reward(classroom: Classroom) -> Reward:
+    """The reward that the configuration names, or the mixture of those that it names."""
+    parts = [REWARDS[name](classroom) for name in classroom.config.rewards]
+    return parts[0] if len(parts) == 1 else Mixture(classroom, parts)
 
 
 def control_rows(classroom: Classroom, batch: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -26,12 +27,15 @@ class Observer:
     Args:
         graph: degrees, presence of modalities, training answers.
         store: what the teachers said.
+        hide: groups of columns to leave out.
     """
 
-    def __init__(self, graph: MultimodalGraph, store: TeacherStore) -> None:
+    def __init__(
+        self, graph: MultimodalGraph, store: TeacherStore, hide: Sequence[str] = ()
+    ) -> None:
         self.graph = graph
         self.log_entities = math.log(graph.num_entities)
-        self.columns = observation_columns(tuple(sorted(graph.modalities)), store.teachers)
+        self.columns = observation_columns(tuple(sorted(graph.modalities)), store.teachers, hide)
         self._static = self._static_columns(store)
         degrees = np.log1p(graph.degrees)
         self._degrees = (degrees / max(degrees.max(), 1e-9)).astype(np.float32)
@@ -92,7 +96,8 @@ class Observer:
             axis=1,
             dtype=np.float32,
         )
-        clipped: NDArray[np.float32] = np.clip(observation, self.columns.low, self.columns.high)
+        shown = observation[:, self.columns.shown]
+        clipped: NDArray[np.float32] = np.clip(shown, self.columns.low, self.columns.high)
         return clipped
 
     def _divergences(self, forward: Forward, opinions: Opinions) -> NDArray[np.float32]:

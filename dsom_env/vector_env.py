@@ -38,6 +38,9 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
     ## Action Space
     `MultiBinary(M)` for `action_mode="mask"`, `MultiDiscrete([2]*M)` for `"multidiscrete"`,
     `Discrete(2**M)` for `"discrete"` (bit `k` is teacher `k`). The empty set is the hard label.
+    `Box(-1, 1, (M,))` for `"weights"`, from 0 at -1 to 1 at 1: proportions say how much each
+    teacher is heard, the largest weight how strongly the query is taught. With
+    `allow_empty=False` choosing nobody is choosing everybody.
 
     ## Observation Space
     `Box` float32 with finite bounds per column; `feature_names` names them:
@@ -99,7 +102,7 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
         self.graph = _load(self.config)
         self.teachers = _teacher_names(self.config, self.graph)
         modalities = tuple(sorted(self.graph.modalities))
-        columns = observation_columns(modalities, self.teachers)
+        columns = observation_columns(modalities, self.teachers, self.config.hide)
         self.feature_names = columns.names
         self.single_observation_space = spaces.Box(columns.low, columns.high, dtype=np.float32)
         self.single_action_space = action_space(self.config.action_mode, len(self.teachers))
@@ -183,6 +186,8 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
         """
         lessons = self._started()
         masks = decode_masks(self.config.action_mode, actions, self.num_envs, len(self.teachers))
+        if not self.config.allow_empty:
+            masks[~masks.any(axis=1)] = 1.0
         starting = self._over.copy()
         if starting.any() and self.autoreset_mode is AutoresetMode.DISABLED:
             raise ResetNeeded("an episode is over: reset it with options={'reset_mask': ...}")

@@ -206,6 +206,18 @@ class Trainer:
         tangent: Tensor = torch.func.jvp(logits_at, (parameters,), (gradients,))[1]
         return tangent.detach()
 
+    def preconditioned(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`gradients` by parameter, each coordinate over Adagrad's root of summed squares so far.
+
+        Coordinates without a step so far keep their gradient: nothing scales them yet.
+        """
+        scaled = {}
+        for name, value in self.scorer.named_parameters():
+            squares = self.optimiser.state[value].get("sum")
+            root = torch.ones_like(value) if squares is None else squares.sqrt()
+            scaled[name] = gradients[name] / torch.where(root > 0, root, 1.0)
+        return scaled
+
     def update(self, forward: Forward, labels: Sequence[SoftLabel] = ()) -> StepReport:
         """Make one update from a batch that `forward` took at the present parameters.
 

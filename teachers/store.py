@@ -53,8 +53,9 @@ class Opinions:
         """Soft labels of the chosen teachers (methods.md §1.2, reconstruction).
 
         Args:
-            weights: float32 `[batch, teachers]`, ≥ 0; a mask is the special case of 0 and 1. A
-                row of zeros is not taught. Only proportions matter here.
+            weights: float32 `[batch, teachers]`, from 0 to 1; a mask is the special case of 0
+                and 1. Proportions say who is heard how much, and the largest one how strongly
+                the row is taught: a row of zeros is not taught, a mask with all its strength.
             combination: `log_probs`, the renormalised weighted mean of log-probabilities;
                 `probs`, the weighted mean of probabilities; `per_teacher`, one label per
                 teacher, whose divergences are summed with the weights (RL-KD's form).
@@ -62,12 +63,12 @@ class Opinions:
         Returns:
             One label, or one per teacher.
         """
-        totals = weights.sum(dim=1)
-        taught = (totals > 0).to(weights.dtype)
-        shares = weights / totals.clamp_min(1e-12)[:, None]
+        strength = weights.amax(dim=1)
+        taught = strength > 0
+        shares = weights / weights.sum(dim=1).clamp_min(1e-12)[:, None]
         if combination == "per_teacher":
             return [
-                self._label(self.log_probs[:, k], self.log_tail[:, k], shares[:, k])
+                self._label(self.log_probs[:, k], self.log_tail[:, k], strength * shares[:, k])
                 for k in range(weights.shape[1])
             ]
         row_shares = shares.index_select(0, self.rows)
@@ -78,9 +79,9 @@ class Opinions:
             log_probs = torch.logsumexp(self.log_probs + row_shares.log(), dim=1)
             log_tail = torch.logsumexp(self.log_tail + shares.log(), dim=1)
         # Untaught rows have no distribution; any finite one keeps the arithmetic clean.
-        log_probs = torch.where(taught.index_select(0, self.rows) > 0, log_probs, 0.0)
-        log_tail = torch.where(taught > 0, log_tail, 0.0)
-        return [self._label(log_probs, log_tail, taught)]
+        log_probs = torch.where(taught.index_select(0, self.rows), log_probs, 0.0)
+        log_tail = torch.where(taught, log_tail, 0.0)
+        return [self._label(log_probs, log_tail, strength)]
 
     def _label(self, log_probs: Tensor, log_tail: Tensor, weight: Tensor) -> SoftLabel:
         """A label that sums to one, which means do not, nor values stored in half precision."""

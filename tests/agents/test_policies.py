@@ -1,6 +1,5 @@
 """Policies that do not learn, against hand computation and brute force."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +10,9 @@ import torch
 
 import dsom_env as _registration  # noqa: F401
 from agents.policies import (
+    BestTeacher,
     Constant,
     FixedMask,
-    GreedyOracle,
     RandomMask,
     RelationMask,
     boosted_weights,
@@ -99,49 +98,21 @@ def test_constant_agents(env: Any, lesson: Lesson) -> None:
     assert isinstance(single(), Constant)
 
 
-@pytest.mark.parametrize("combination", ["log_probs", "probs", "per_teacher"])
-def test_oracle_judges_by_the_soft_labels_that_teach(
-    combination: str, env: Any, lesson: Lesson
-) -> None:
-    """The greedy search by hand, query by query; `per_teacher` has no single label."""
-    config = replace(env.classroom.config, combination=combination)
-    classroom = SimpleNamespace(config=config)
-    masks = GreedyOracle().masks(classroom, lesson, RNG(0))  # type: ignore[arg-type]
-    judged = "probs" if combination == "probs" else "log_probs"
-    answers = lesson.forward.answers
-    values = {}
-    for bits in range(1, 16):
-        mask = [float(bits >> k & 1) for k in range(4)]
-        weights = torch.tensor(mask).repeat(64, 1)
-        (label,) = lesson.opinions.soft_labels(weights, judged)  # type: ignore[arg-type]
-        values[bits] = label.log_probs[label.entities == answers[label.rows]].numpy()
-    for row in range(64):
-        chosen = 1 << int(np.argmax([values[1 << k][row] for k in range(4)]))
-        while chosen < 15:
-            best = max(range(4), key=lambda k: values[chosen | 1 << k][row])
-            if values[chosen | 1 << best][row] <= values[chosen][row] + 1e-6:
-                break
-            chosen |= 1 << best
-        assert masks[row].tolist() == [chosen >> k & 1 for k in range(4)]
-
-
-def test_oracle_is_at_least_the_best_single_and_grows_greedily(env: Any, lesson: Lesson) -> None:
-    masks = GreedyOracle().masks(env.classroom, lesson, RNG(0))
-    answers = lesson.forward.answers
-
-    def value(weights: np.ndarray) -> np.ndarray:
-        (label,) = lesson.opinions.soft_labels(torch.from_numpy(weights), "log_probs")
-        found: np.ndarray = label.log_probs[label.entities == answers[label.rows]].numpy()
-        return found
-
-    chosen = value(masks)
-    for k in range(4):
-        alone = np.zeros_like(masks)
-        alone[:, k] = 1
-        assert (chosen >= value(alone) - 1e-5).all()
-        more = masks.copy()
-        more[:, k] = 1
-        assert (chosen >= value(more) - 1e-4).all()
+def test_single_best_is_the_teacher_with_the_best_valid_mrr(env: Any, lesson: Lesson) -> None:
+    policy = BestTeacher()
+    policy.prepare(env.classroom, lambda mask, epochs: 0.0)
+    queries = env.graph.queries("valid")
+    keys = env.graph.query_keys(queries.entities, queries.relations)
+    models = load_teachers(env.graph, env.teachers, PretrainingConfig(rank=8))
+    scores = []
+    for name in env.teachers:
+        ids = torch.from_numpy(queries.entities), torch.from_numpy(queries.relations)
+        answers = torch.from_numpy(queries.answers)
+        ranks = filtered_ranks(models[name][0](*ids), keys, answers, env.graph.train_valid_answers)
+        scores.append((1 / ranks).mean())
+    assert len(set(scores)) == 4
+    masks = policy.masks(env.classroom, lesson, RNG(0))
+    assert (masks == (np.arange(4) == np.argmax(scores))).all()
 
 
 def test_fixed_finds_the_best_mask_and_counts_its_search() -> None:

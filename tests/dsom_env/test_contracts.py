@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as check_sb3_env
 
 import dsom_env as _registration  # noqa: F401
+from dsom_env.columns import GROUPS
 from dsom_env.config import ACTION_MODES, BUILT_IN_REWARDS, DSoMConfig
 from teachers.pretraining import PretrainingConfig
 
@@ -273,6 +274,11 @@ def test_observations_are_the_callers_own() -> None:
         ("reward", "improvment", "reward.*improvement"),
         ("action_mode", "masks", "action_mode.*mask"),
         ("student", "compelx", "student.*complex"),
+        ("hide", ["answers"], "hide.*answer"),
+        ("hide", "answer", "hide must be a list"),
+        ("hide", list(GROUPS), "nothing is left"),
+        ("allow_empty", 1, "allow_empty"),
+        ("reward", "gate+", "reward"),
         ("horizon", 0, "horizon"),
         ("horizon", True, "horizon"),
         ("horizon", 2.5, "horizon"),
@@ -355,7 +361,15 @@ def test_bad_num_envs(count: object) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "action"),
-    [("mask", [[2, 0, 0, 0]]), ("mask", [[0.5, 0, 0, 0]]), ("mask", [[1, 0]]), ("discrete", [16])],
+    [
+        ("mask", [[2, 0, 0, 0]]),
+        ("mask", [[0.5, 0, 0, 0]]),
+        ("mask", [[1, 0]]),
+        ("discrete", [16]),
+        ("weights", [[0.0, 0.0, 1.5, 0.0]]),
+        ("weights", [[0.0, 0.0, float("nan"), 0.0]]),
+        ("weights", [[True, "1", 0, 0]]),
+    ],
 )
 def test_bad_actions(mode: str, action: Any) -> None:
     env = make_vec(1, action_mode=mode)
@@ -370,11 +384,73 @@ def test_action_modes_mean_the_same() -> None:
         ("mask", [[1, 0, 1, 0]]),
         ("multidiscrete", [[1, 0, 1, 0]]),
         ("discrete", [5]),
+        ("weights", [[1.0, -1.0, 1.0, -1.0]]),
     ):
         env = make_vec(1, action_mode=mode)
         env.reset(seed=0)
         rewards.append(env.step(np.array(actions))[4]["executed_mask"].tolist())
-    assert rewards[0] == rewards[1] == rewards[2] == [[1, 0, 1, 0]]
+    assert rewards == [[[1, 0, 1, 0]]] * 4
+
+
+def test_weights_say_who_is_heard_and_how_strongly() -> None:
+    """Equal weights of a half are the same labels at half of γ, down to the student's bits."""
+    tables = []
+    for gamma, action in ((3.0, [0.0, -1.0, 0.0, -1.0]), (1.5, [1.0, -1.0, 1.0, -1.0])):
+        env = make_vec(8, action_mode="weights", reward="gate", gamma=gamma)
+        env.reset(seed=0)
+        _, _, _, _, info = env.step(np.tile(np.float32(action), (8, 1)))
+        tables.append(next(env.unwrapped.classroom.trainer.scorer.parameters()).detach().clone())
+    np.testing.assert_array_equal(info["executed_mask"], [[1, 0, 1, 0]] * 8)
+    assert (tables[0] == tables[1]).all()
+
+
+@pytest.mark.parametrize("mode", ACTION_MODES)
+def test_nobody_is_everybody_where_nobody_is_not_allowed(mode: str) -> None:
+    nobody = {"discrete": [0, 3], "weights": [[-1.0] * 4, [-1, 0, -1, -1]]}
+    env = make_vec(2, action_mode=mode, allow_empty=False, reward="gate")
+    env.reset(seed=0)
+    masks = env.step(np.array(nobody.get(mode, [[0] * 4, [0, 1, 0, 0]])))[4]["executed_mask"]
+    second = {"discrete": [1, 1, 0, 0], "weights": [0, 0.5, 0, 0]}.get(mode, [0, 1, 0, 0])
+    np.testing.assert_array_equal(masks, [[1, 1, 1, 1], second])
+
+
+def test_hidden_columns_are_left_out_and_the_others_stay() -> None:
+    whole = make_vec()
+    everything, _ = whole.reset(seed=0)
+    left = set(whole.unwrapped.feature_names)
+    for group in GROUPS:
+        env = make_vec(hide=[group])
+        observation, _ = env.reset(seed=0)
+        names = env.unwrapped.feature_names
+        assert len(names) < len(whole.unwrapped.feature_names)
+        columns = [whole.unwrapped.feature_names.index(name) for name in names]
+        np.testing.assert_array_equal(observation, everything[:, columns])
+        left -= set(whole.unwrapped.feature_names) - set(names)
+    assert not left, "every column belongs to a group"
+    hidden = set(whole.unwrapped.feature_names) - set(
+        make_vec(hide=["answer"]).unwrapped.feature_names
+    )
+    ends = ("log_p_answer", "log_rank")
+    assert hidden == {
+        name
+        for name in whole.unwrapped.feature_names
+        if name.startswith("answer_") or name.endswith(ends)
+    }
+
+
+def test_what_sees_the_answer_changes_with_it_and_nothing_else_does() -> None:
+    """Two answers of one question: all that `answer` does not hide must be equal."""
+    env = make_vec(2, hide=["answer"])
+    env.reset(seed=0)
+    classroom = env.unwrapped.classroom
+    queries = classroom.queries
+    keys = classroom.graph.query_keys(queries.entities, queries.relations)
+    _, first, counts = np.unique(keys, return_index=True, return_counts=True)
+    key = keys[first[counts.argmax()]]
+    rows = np.flatnonzero(keys == key)[:2]
+    assert len(rows) == 2
+    seen = classroom.observe(classroom.lesson(rows))
+    np.testing.assert_allclose(seen[0], seen[1], atol=1e-5)
 
 
 def test_step_before_reset() -> None:

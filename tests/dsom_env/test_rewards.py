@@ -1,5 +1,6 @@
 """Rewards against computations by hand, and the traps that they must not fall into."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 import dsom_env as _registration  # noqa: F401
 from dsom_env.config import BUILT_IN_REWARDS, BUILT_IN_STUDENTS
-from dsom_env.rewards import REWARDS
+from dsom_env.rewards import REWARDS, Mixture, Reward
 from students.losses import distillation_loss
 from students.registry import STUDENTS
 
@@ -104,6 +105,128 @@ def test_gate_is_the_gap_to_the_dense_mean() -> None:
             mean = dense[row][:, mask.astype(bool)].mean(1).log_softmax(0)
             expected = max(float(mean[answers[row]] - student[row]), 0.0)
         assert rewards[row] == pytest.approx(expected, abs=2e-3)
+
+
+def dense_filtered(logits: torch.Tensor, query: tuple[int, int, int], graph: Any) -> float:
+    """Log-probability of the answer among what is no other known answer, by a list of them."""
+    entity, relation, answer = query
+    half = graph.num_relations
+    known = set(map(tuple, graph.triples["train"].tolist()))
+    triples = [
+        (entity, relation, t) if relation < half else (t, relation - half, entity)
+        for t in range(graph.num_entities)
+    ]
+    kept = [t for t, triple in enumerate(triples) if t == answer or triple not in known]
+    return float(logits[kept].log_softmax(0)[kept.index(answer)])
+
+
+@pytest.mark.parametrize("combination", ["log_probs", "per_teacher"])
+def test_filtered_gate_is_the_gap_between_filtered_probabilities(combination: str) -> None:
+    env = make(16, reward="filtered_gate", combination=combination, top_k=8)
+    env.reset(seed=0)
+    for _ in range(4):
+        env.step(np.ones((16, 4), dtype=np.int8))
+    classroom, lesson = env.unwrapped.classroom, env.unwrapped.lessons.lesson
+    queries = lesson.queries
+    masks = np.random.default_rng(1).integers(0, 2, (16, 4))
+    labels = classroom.soft_labels(lesson, masks.astype(np.float32))
+    dense = [(label.weight, label.dense().log()) for label in labels]
+    with torch.no_grad():
+        logits = classroom.trainer.scorer(
+            torch.from_numpy(queries.entities), torch.from_numpy(queries.relations)
+        )
+    _, rewards, *_ = env.step(masks)
+    several = 0
+    for row in range(16):
+        query = tuple(int(v[row]) for v in (queries.entities, queries.relations, queries.answers))
+        student = dense_filtered(logits[row], query, env.unwrapped.graph)
+        gain = sum(
+            float(weight[row]) * (dense_filtered(values[row], query, env.unwrapped.graph) - student)
+            for weight, values in dense
+            if weight[row] > 0
+        )
+        assert rewards[row] == pytest.approx(max(gain, 0.0), abs=2e-3)
+        several += bool(rewards[row] > 0)
+    assert several > 4
+
+
+def test_adagrads_step_is_what_preconditions() -> None:
+    """A step along the row's distillation gradient over √Σg² changes the held-out loss by −η·r."""
+    env = make(4, reward="heldout_adagrad", only_beneficial=False, temperature=1.0, gamma=3.0)
+    env.reset(seed=0)
+    for _ in range(5):
+        env.step(np.ones((4, 4), dtype=np.int8))
+    classroom, reward = env.unwrapped.classroom, env.unwrapped.lessons.reward
+    trainer, lesson = classroom.trainer, env.unwrapped.lessons.lesson
+    heldout = classroom.withheld_queries(64)
+    classroom.withheld_queries = lambda count: heldout
+    weights = np.ones((4, 4), dtype=np.float32)
+    labels = classroom.soft_labels(lesson, weights)
+    reward.before_update(lesson, labels)
+    promised = reward.after_update(lesson, weights, None, False)
+    sums = [trainer.optimiser.state[p]["sum"].double() for p in trainer.scorer.parameters()]
+
+    def heldout_loss(twin: Any) -> float:
+        forward = twin.forward(heldout)
+        return float(F.cross_entropy(forward.logits.detach(), forward.answers))
+
+    for row in range(4):
+        twin = trainer.fork()
+        twin.scorer.double()
+        start = heldout_loss(twin)
+        forward = twin.forward(lesson.queries)
+        _, divergence = distillation_loss(
+            twin.scorer(forward.entities, forward.relations),
+            forward.answers,
+            labels,
+            twin.neighbor_lists(lesson.queries),
+            twin.distillation,
+        )
+        parameters = list(twin.scorer.parameters())
+        gradients = torch.autograd.grad(3.0 * divergence[row], parameters)
+        step = 1e-6
+        with torch.no_grad():
+            for parameter, gradient, total in zip(parameters, gradients, sums, strict=True):
+                parameter -= step * gradient / torch.where(total > 0, total.sqrt(), 1.0)
+        fall = (start - heldout_loss(twin)) / step
+        assert fall == pytest.approx(promised[row], rel=0.05, abs=1e-4)
+
+
+class Scripted(Reward):
+    """Pays what it is told."""
+
+    def __init__(self, values: list[list[float]]) -> None:
+        self.values = iter(values)
+
+    def after_update(self, lesson: Any, weights: Any, report: Any, ends: Any) -> Any:
+        return np.array(next(self.values))
+
+
+def test_a_mixture_weighs_its_parts_by_their_spread() -> None:
+    """By hand: the mean square so far, forgotten by 5 % a step and freed of its start at zero."""
+    mixture = Mixture(
+        SimpleNamespace(),
+        [Scripted([[0.0, 2.0], [1.0, 1.0]]), Scripted([[30.0, 40.0], [0.0, 0.0]])],
+    )
+    lesson: Any = SimpleNamespace(rows=np.arange(2))
+    first = mixture.after_update(lesson, None, None, None)
+    np.testing.assert_allclose(
+        first, [30 / np.sqrt(1250), 2 / np.sqrt(2) + 40 / np.sqrt(1250)], rtol=1e-6
+    )
+    mean = (0.95 * 0.05 * 2 + 0.05 * 1) / (0.95 * 0.05 + 0.05)
+    second = mixture.after_update(lesson, None, None, None)
+    np.testing.assert_allclose(second, 1 / np.sqrt(mean), rtol=1e-6)
+
+
+def test_a_mixture_by_name_is_of_those_rewards() -> None:
+    env = make(32, reward="gate+improvement")
+    env.reset(seed=0)
+    mixture = env.unwrapped.lessons.reward
+    assert [type(part) for part in mixture.parts] == [REWARDS["gate"], REWARDS["improvement"]]
+    control = env.step(np.ones((32, 4), dtype=np.int8))[4]["control"]
+    assert control.sum() == 2, "one of them needs control rows"
+    with pytest.raises(ValueError, match=r"reward.*improvment.*improvement"):
+        make(4, reward="gate+improvment")
 
 
 def test_heldout_is_the_slope_of_the_heldout_loss() -> None:

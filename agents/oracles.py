@@ -1,0 +1,162 @@
+"""Policies that know what no agent may know: they bound what choosing can be worth.
+
+An oracle of a query's own answer is no bound on what a student can gain: an ensemble's
+probability of the answer is largest for its single best teacher, while students learn from the
+other entities too (findings.md 3). So there are several, and the best one is the bound.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.policies import MaskPolicy, Probe
+from dsom_env.classroom import Classroom, Lesson, Weights
+from dsom_env.competence import filtered_log_probs
+from graphs import Queries
+from teachers.cached_store import open_store
+from teachers.store import Combination, Opinions, TeacherStore
+
+# Of more teachers than these there are too many subsets to try them all for every query.
+MOST_TEACHERS = 10
+# Folds of the store that oracles judge by, where the environment has an in-sample one.
+FOLDS = 5
+_CHUNK = 2048
+
+
+def judged_by(classroom: Classroom) -> Combination:
+    """How sets are judged; `per_teacher` has no single label, and means of logs stand in."""
+    combination = classroom.config.combination
+    return "log_probs" if combination == "per_teacher" else combination
+
+
+def strangers(classroom: Classroom) -> TeacherStore:
+    """Opinions of teachers that did not train on what they are asked: the memory is taken out."""
+    config = classroom.config
+    if config.folds > 1:
+        return classroom.store
+    return open_store(classroom.graph, classroom.teachers, config.pretraining, FOLDS, config.top_k)
+
+
+class GreedyOracle(MaskPolicy):
+    """Sees the answer: adds teachers while the soft label gives the answer more probability.
+
+    Args:
+        cross_fitted: judge by cross-fitted opinions, and by *filtered* probabilities: other known
+            answers of the query are removed before they are normalised, or queries with many
+            answers punish the teacher that knows the others. Without, by what teaches, raw: for an
+            in-sample store that is memory.
+    """
+
+    def __init__(self, cross_fitted: bool = False) -> None:
+        self.cross_fitted = cross_fitted
+
+    def prepare(self, classroom: Classroom, probe: Probe) -> None:
+        """Open the store to judge by."""
+        if self.cross_fitted:
+            self.store = strangers(classroom)
+
+    def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
+        """See the class."""
+        device = lesson.forward.answers.device
+        opinions = lesson.opinions
+        if self.cross_fitted:
+            opinions = self.store.opinions(lesson.rows, device)
+        batch, teachers = opinions.log_tail.shape
+        rows = torch.arange(batch, device=device)
+
+        def worth(mask: Tensor) -> Tensor:
+            return self._worth(classroom, lesson.queries, opinions, mask)
+
+        one_each = torch.eye(teachers, device=device)
+        alone = torch.stack([worth(one.repeat(batch, 1)) for one in one_each], dim=1)
+        mask = one_each[alone.argmax(1)]
+        best = alone.max(1).values
+        for _ in range(teachers - 1):
+            gains = torch.stack([worth(torch.maximum(mask, one)) for one in one_each])
+            value, addition = gains.max(0)
+            better = value > best + 1e-6
+            if not bool(better.any()):
+                break
+            mask[rows[better], addition[better]] = 1.0
+            best = torch.where(better, value, best)
+        chosen: Weights = mask.cpu().numpy()
+        return chosen
+
+    def _worth(
+        self, classroom: Classroom, queries: Queries, opinions: Opinions, mask: Tensor
+    ) -> Tensor:
+        """Log-probability that the soft label of the masks gives the answers, `[batch]`."""
+        (label,) = opinions.soft_labels(mask, judged_by(classroom))
+        answers = torch.from_numpy(queries.answers).to(mask.device)
+        if self.cross_fitted:
+            return filtered_log_probs(label, queries, classroom.graph)
+        return label.log_probs[label.entities == answers[label.rows]]
+
+
+class RelationOracle(MaskPolicy):
+    """For every relation the subset whose cross-fitted soft label predicts best.
+
+    For each relation and direction all subsets are judged by the mean filtered log-probability of
+    the answer over its training queries, told by teachers that did not train on them. An average
+    over many answers, it cannot pick with hindsight as `GreedyOracle` does; and unlike
+    `RelationMask` it prices sets, not teachers.
+
+    Raises:
+        ValueError: more than ten teachers, of which there are too many subsets.
+    """
+
+    def prepare(self, classroom: Classroom, probe: Probe) -> None:
+        """Judge all subsets on all training queries."""
+        count = len(classroom.teachers)
+        if count > MOST_TEACHERS:
+            raise ValueError(
+                f"oracle:relation tries every subset: at most {MOST_TEACHERS} teachers, got {count}"
+            )
+        store, queries = strangers(classroom), classroom.queries
+        subsets = ((np.arange(1, 2**count)[:, None] >> np.arange(count)) & 1).astype(np.float32)
+        worth = np.zeros((len(subsets), 2 * classroom.graph.num_relations))
+        for start in range(0, len(queries), _CHUNK):
+            rows = np.arange(start, min(start + _CHUNK, len(queries)))
+            part, opinions = queries[rows], store.opinions(rows)
+            for number, subset in enumerate(subsets):
+                mask = torch.from_numpy(subset).repeat(len(rows), 1)
+                (label,) = opinions.soft_labels(mask, judged_by(classroom))
+                values = filtered_log_probs(label, part, classroom.graph)
+                np.add.at(worth[number], part.relations, values.double().numpy())
+        self.by_relation: Weights = subsets[worth.argmax(0)]
+
+    def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
+        """See the class."""
+        return self.by_relation[lesson.queries.relations]
+
+
+class PlantedOracle(MaskPolicy):
+    """The true mask of a planted graph: the modalities that are competent on the relation.
+
+    `structure` and `fused` are left out: they follow from the triples and from all modalities,
+    misleading ones included, and what they add is not planted.
+
+    Raises:
+        ValueError: the graph is not planted, or no teacher of one of its modalities takes part.
+    """
+
+    def prepare(self, classroom: Classroom, probe: Probe) -> None:
+        """Look the masks up."""
+        graph, names = classroom.graph, classroom.teachers
+        if graph.planted_mask is None:
+            raise ValueError(f"oracle:planted needs a planted graph, and {graph.name!r} is not one")
+        modalities = sorted(graph.modalities)
+        if not set(names) & set(modalities):
+            raise ValueError(
+                f"oracle:planted needs a teacher of {', '.join(modalities)}; got {', '.join(names)}"
+            )
+        self.by_relation = np.zeros((2 * graph.num_relations, len(names)), dtype=np.float32)
+        for column, name in enumerate(names):
+            if name in modalities:
+                self.by_relation[:, column] = graph.planted_mask[:, modalities.index(name)]
+
+    def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
+        """See the class."""
+        return self.by_relation[lesson.queries.relations]

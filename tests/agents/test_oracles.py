@@ -1,0 +1,207 @@
+"""Oracles against brute force: dense distributions, every subset, query by query."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+import dsom_env as _registration  # noqa: F401
+from agents.oracles import GreedyOracle, PlantedOracle, RelationOracle
+from agents.registry import AGENTS
+from dsom_env.classroom import Lesson
+from graphs import MultimodalGraph, Queries, load_graph
+from tests.agents.conftest import SMALL
+
+RNG = np.random.default_rng
+
+
+def make(**kwargs: Any) -> Any:
+    arguments: dict[str, Any] = {"dataset": SMALL, "rank": 8, "teacher_rank": 8, "reward": "gate"}
+    made = gym.make_vec("DSoM-v0", num_envs=64, **(arguments | kwargs))
+    made.reset(seed=0)
+    for _ in range(5):
+        made.step(made.action_space.sample() * 0 + 1)
+    return made.unwrapped
+
+
+@pytest.fixture(scope="module")
+def env() -> Any:
+    return make()
+
+
+@pytest.fixture(scope="module")
+def cross_fitted() -> Any:
+    return make(folds=2, top_k=None)
+
+
+@pytest.fixture
+def lesson(env: Any) -> Lesson:
+    found: Lesson = env.lessons.lesson
+    return found
+
+
+def nobody(mask: np.ndarray, epochs: int) -> float:
+    raise AssertionError("no oracle needs a probe")
+
+
+@pytest.mark.parametrize("combination", ["log_probs", "probs", "per_teacher"])
+def test_oracle_judges_by_the_soft_labels_that_teach(
+    combination: str, env: Any, lesson: Lesson
+) -> None:
+    """The greedy search by hand, query by query; `per_teacher` has no single label."""
+    config = replace(env.classroom.config, combination=combination)
+    classroom = SimpleNamespace(config=config)
+    masks = GreedyOracle().masks(classroom, lesson, RNG(0))  # type: ignore[arg-type]
+    judged = "probs" if combination == "probs" else "log_probs"
+    answers = lesson.forward.answers
+    values = {}
+    for bits in range(1, 16):
+        mask = [float(bits >> k & 1) for k in range(4)]
+        weights = torch.tensor(mask).repeat(64, 1)
+        (label,) = lesson.opinions.soft_labels(weights, judged)  # type: ignore[arg-type]
+        values[bits] = label.log_probs[label.entities == answers[label.rows]].numpy()
+    for row in range(64):
+        chosen = 1 << int(np.argmax([values[1 << k][row] for k in range(4)]))
+        while chosen < 15:
+            best = max(range(4), key=lambda k: values[chosen | 1 << k][row])
+            if values[chosen | 1 << best][row] <= values[chosen][row] + 1e-6:
+                break
+            chosen |= 1 << best
+        assert masks[row].tolist() == [chosen >> k & 1 for k in range(4)]
+
+
+def test_oracle_is_at_least_the_best_single_and_grows_greedily(env: Any, lesson: Lesson) -> None:
+    masks = GreedyOracle().masks(env.classroom, lesson, RNG(0))
+    answers = lesson.forward.answers
+
+    def value(weights: np.ndarray) -> np.ndarray:
+        (label,) = lesson.opinions.soft_labels(torch.from_numpy(weights), "log_probs")
+        found: np.ndarray = label.log_probs[label.entities == answers[label.rows]].numpy()
+        return found
+
+    chosen = value(masks)
+    for k in range(4):
+        alone = np.zeros_like(masks)
+        alone[:, k] = 1
+        assert (chosen >= value(alone) - 1e-5).all()
+        more = masks.copy()
+        more[:, k] = 1
+        assert (chosen >= value(more) - 1e-4).all()
+
+
+def dense_filtered(
+    store: Any, rows: np.ndarray, queries: Queries, graph: MultimodalGraph, mask: np.ndarray
+) -> np.ndarray:
+    """Filtered log-probability of the answers under the mean of dense log-probabilities."""
+    opinions = store.opinions(rows)
+    dense = opinions.log_probs.reshape(len(rows), graph.num_entities, -1).double()
+    logits = dense[:, :, mask.astype(bool)].mean(2)
+    known = set(map(tuple, graph.triples["train"].tolist()))
+    half = graph.num_relations
+    values = []
+    for row, (e, r, a) in enumerate(
+        zip(queries.entities, queries.relations, queries.answers, strict=True)
+    ):
+        kept = [
+            t
+            for t in range(graph.num_entities)
+            if t == a or ((e, r, t) if r < half else (t, r - half, e)) not in known
+        ]
+        values.append(float(logits[row][kept].log_softmax(0)[kept.index(a)]))
+    return np.array(values)
+
+
+def test_cross_fitted_oracle_is_greedy_on_filtered_probabilities(cross_fitted: Any) -> None:
+    classroom, lesson = cross_fitted.classroom, cross_fitted.lessons.lesson
+    policy = GreedyOracle(cross_fitted=True)
+    policy.prepare(classroom, nobody)
+    masks = policy.masks(classroom, lesson, RNG(0))
+    worth = {
+        bits: dense_filtered(
+            classroom.store,
+            lesson.rows,
+            lesson.queries,
+            classroom.graph,
+            np.array([bits >> k & 1 for k in range(4)]),
+        )
+        for bits in range(1, 16)
+    }
+    differs = 0
+    for row in range(64):
+        chosen = max((1 << k for k in range(4)), key=lambda bits: worth[bits][row])
+        while chosen < 15:
+            best = max((chosen | 1 << k for k in range(4)), key=lambda bits: worth[bits][row])
+            if worth[best][row] <= worth[chosen][row] + 1e-6:
+                break
+            chosen = best
+        mine = sum(1 << k for k in range(4) if masks[row, k])
+        # Stored in half precision: another mask only where it is as good to three digits.
+        assert worth[mine][row] == pytest.approx(worth[chosen][row], abs=5e-3)
+        differs += mine != 15
+    assert differs > 16, "an oracle that always takes all would pass"
+
+
+def test_relation_oracle_has_the_best_subset_of_every_relation(cross_fitted: Any) -> None:
+    classroom = cross_fitted.classroom
+    policy = RelationOracle()
+    policy.prepare(classroom, nobody)
+    queries = classroom.queries
+    for relation in range(2 * classroom.graph.num_relations):
+        rows = np.flatnonzero(queries.relations == relation)
+        worth = []
+        for bits in range(1, 16):
+            mask = np.array([bits >> k & 1 for k in range(4)])
+            values = dense_filtered(classroom.store, rows, queries[rows], classroom.graph, mask)
+            worth.append(values.mean())
+        mine = sum(1 << k for k in range(4) if policy.by_relation[relation, k])
+        assert worth[mine - 1] == pytest.approx(max(worth), abs=2e-3)
+    masks = policy.masks(classroom, cross_fitted.lessons.lesson, RNG(0))
+    relations = cross_fitted.lessons.lesson.queries.relations
+    np.testing.assert_array_equal(masks, policy.by_relation[relations])
+
+
+def test_strangers_are_asked_where_the_environment_has_acquaintances(env: Any) -> None:
+    policy = GreedyOracle(cross_fitted=True)
+    policy.prepare(env.classroom, nobody)
+    assert policy.store is not env.classroom.store
+    assert len(policy.store) == len(env.classroom.store)
+
+
+def test_the_planted_oracle_reads_the_mask_off() -> None:
+    env = make(teachers=["text", "fused", "image"])
+    policy = PlantedOracle()
+    policy.prepare(env.classroom, nobody)
+    lesson = env.lessons.lesson
+    masks = policy.masks(env.classroom, lesson, RNG(0))
+    truth = env.graph.planted_mask[lesson.queries.relations]  # columns: image, text
+    np.testing.assert_array_equal(masks[:, 0], truth[:, 1])
+    np.testing.assert_array_equal(masks[:, 2], truth[:, 0])
+    assert not masks[:, 1].any()
+    assert masks.any(axis=1).all()
+
+
+def test_the_planted_oracle_needs_a_planted_graph_and_a_modality() -> None:
+    config = SimpleNamespace()
+    plain = replace(load_graph(SMALL), planted_mask=None, name="mine")
+    for graph, teachers, wanted in (
+        (plain, ("text",), "'mine' is not one"),
+        (load_graph(SMALL), ("structure",), "needs a teacher of image, text"),
+    ):
+        classroom: Any = SimpleNamespace(graph=graph, teachers=teachers, config=config)
+        with pytest.raises(ValueError, match=wanted):
+            PlantedOracle().prepare(classroom, nobody)
+
+
+def test_too_many_teachers_for_every_subset() -> None:
+    classroom: Any = SimpleNamespace(teachers=tuple("abcdefghijk"))
+    with pytest.raises(ValueError, match="at most 10 teachers, got 11"):
+        RelationOracle().prepare(classroom, nobody)
+
+
+def test_oracles_are_marked() -> None:
+    marked = {name for name, spec in AGENTS.items() if spec.oracle}
+    assert marked == {"oracle", "oracle:oof", "oracle:relation", "oracle:planted"}
