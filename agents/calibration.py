@@ -45,7 +45,7 @@ def calibrate(
     Args:
         classroom: the world at the end of training; the student is left as it is.
         prefer: preferences from 0 to 1, `[batch, teachers]`, for a batch of queries.
-        kind: `probability` of the bits of the action, or `mask` that was executed.
+        kind: `probability` of the bits of the action, `mask` that was executed, or `weight`.
         seed: of the trial; agents of a seed are asked about the same queries where they may learn
             from the same.
 
@@ -160,8 +160,8 @@ def learned_preferences(
     """How a Stable-Baselines3 model prefers teachers, and of what kind that is.
 
     Args:
-        model: policies with a distribution over actions have a `probability` of every teacher;
-            of others, as DQN, it is the `mask` of the action that they think best.
+        model: policies with a distribution over subsets have a `probability` of every teacher; of
+            others it is the action that they think best: a `mask` of DQN, or `weight`s.
         classroom: turns queries into observations.
         mode: in which form the model acts, see `DSoMConfig.action_mode`.
     """
@@ -177,6 +177,8 @@ def learned_preferences(
         with torch.no_grad():
             return teacher_probabilities(model.policy.get_distribution(observation), count)
 
+    if mode == "weights":
+        return best, "weight"
     if isinstance(model.policy, ActorCriticPolicy):
         model.policy.set_training_mode(False)
         return likely, "probability"

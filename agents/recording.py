@@ -116,7 +116,7 @@ class RecordedStudent(AnyVectorWrapper):
         """
         if self.done:
             raise RuntimeError("the student's budget is spent")
-        self.selection.add(queries[~control], executed[~control] > 0)
+        self.selection.add(queries[~control], executed[~control])
         self._rewards.append(reward)
         self._losses.append(loss)
         self._done_steps += 1

@@ -1,4 +1,4 @@
-"""Who was chosen, for what, and when: the masks that taught a student, counted."""
+"""Who was chosen, for what, and when: the masks (or weights) that taught a student, counted."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from graphs import MultimodalGraph, Queries
 from graphs.csr import IntArray
 from graphs.planted import true_masks
 
-Masks = NDArray[np.bool_]
+Weights = NDArray[np.float32]
 DEGREE_BINS = 5
+# Above this weight a teacher belongs to the mask of a query that is taught with weights.
+CHOSEN = 0.5
 # Of more teachers than a handful there are too many masks to write all of them down.
 MOST_MASKS = 32
 
 
 class Tally:
-    """How many queries of each group were taught, and by whom.
+    """How many queries of each group were taught, and by whom how much.
 
     Args:
         groups: number of groups.
@@ -28,22 +30,25 @@ class Tally:
 
     Attributes:
         queries: int64 `[groups]`.
-        taught: int64 `[groups, teachers]`.
+        taught: float64 `[groups, teachers]`, sums of weights: of masks, counts.
     """
 
     def __init__(self, groups: int, teachers: int) -> None:
         self.queries = np.zeros(groups, dtype=np.int64)
-        self.taught = np.zeros((groups, teachers), dtype=np.int64)
+        self.taught = np.zeros((groups, teachers))
 
-    def add(self, groups: IntArray, masks: Masks) -> None:
-        """Count queries by their groups, int64 `[n]`, and masks, bool `[n, teachers]`."""
+    def add(self, groups: IntArray, weights: Weights) -> None:
+        """Count queries by their groups, int64 `[n]`, and weights, float32 `[n, teachers]`."""
         size = len(self.queries)
         self.queries += np.bincount(groups, minlength=size)
-        for k in range(masks.shape[1]):
-            self.taught[:, k] += np.bincount(groups[masks[:, k]], minlength=size)
+        for k in range(weights.shape[1]):
+            self.taught[:, k] += np.bincount(groups, weights[:, k], minlength=size)
 
     def shares(self) -> NDArray[np.float64]:
-        """Share of each group's queries that each teacher taught, `[groups, teachers]`."""
+        """Share of each group's queries that each teacher taught, `[groups, teachers]`.
+
+        Of queries that were taught with weights it is the mean weight.
+        """
         shares: NDArray[np.float64] = self.taught / np.maximum(self.queries, 1)[:, None]
         return shares
 
@@ -61,6 +66,9 @@ def quantile_bins(values: IntArray, count: int) -> IntArray:
 
 class Selection:
     """Counts the masks that taught: by relation, degree, presence of modality, and epoch.
+
+    Where weights taught, shares are mean weights, and a teacher belongs to the mask of a query if
+    its weight is above one half.
 
     Updates are kept until their epoch is closed and counted then, all at once.
 
@@ -91,16 +99,16 @@ class Selection:
         curves = ["empty", "chosen", "entropy"]
         curves += ["wrong_bits", "jaccard_distance"] if self.truth else []
         self.curves: dict[str, list[float]] = {name: [] for name in curves}
-        self._waiting: list[tuple[Queries, Masks]] = []
+        self._waiting: list[tuple[Queries, Weights]] = []
 
-    def add(self, queries: Queries, masks: Masks) -> None:
+    def add(self, queries: Queries, weights: Weights) -> None:
         """Note an update.
 
         Args:
             queries: the taught queries; control rows, whose masks nobody chose, are left out.
-            masks: bool `[queries, teachers]`, what taught them.
+            weights: float32 `[queries, teachers]`, from 0 to 1, what taught them.
         """
-        self._waiting.append((queries, masks))
+        self._waiting.append((queries, weights))
 
     def close_epoch(self) -> tuple[Tally, Tally]:
         """Count what waits.
@@ -114,18 +122,19 @@ class Selection:
             np.concatenate([getattr(part, name) for part in parts])
             for name in ("entities", "relations", "answers")
         )
-        masks = np.concatenate([part for _, part in self._waiting])
+        weights = np.concatenate([part for _, part in self._waiting])
+        masks = weights > CHOSEN
         self._waiting = []
         size = len(self.teachers)
         whole, by_relation = Tally(1, size), Tally(self.graph.num_relations, size)
-        whole.add(np.zeros(len(masks), dtype=np.int64), masks)
-        by_relation.add(relations % self.graph.num_relations, masks)
+        whole.add(np.zeros(len(masks), dtype=np.int64), weights)
+        by_relation.add(relations % self.graph.num_relations, weights)
         self._by_epoch.append(whole)
         self.by_relation.queries += by_relation.queries
         self.by_relation.taught += by_relation.taught
-        self._by_degree.add(self._bins[entities], masks)
+        self._by_degree.add(self._bins[entities], weights)
         for (end, name), tally in self._by_presence.items():
-            tally.add(self._presence[name][entities if end == "entity" else answers], masks)
+            tally.add(self._presence[name][entities if end == "entity" else answers], weights)
         packed, counts = np.unique(np.packbits(masks, axis=1), axis=0, return_counts=True)
         self._masks.update(
             {code.tobytes(): count for code, count in zip(packed, counts.tolist(), strict=True)}

@@ -195,7 +195,7 @@ def _calibration(runs: Sequence[Run], teachers: Sequence[str]) -> str:
     ranks = "".join(_spearman([one["teachers"][name] for one in found]) for name in teachers)
     body.append(f'<tr><th scope="row">Spearman\'s ρ</th>{ranks}</tr>')
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in teachers)
-    what = "mask" if chosen else "probability"
+    what = found[0]["preference"]
     seen = (
         ""
         if found[0]["held_out"] == "reward split"

@@ -39,7 +39,7 @@ def run_of(agent: str, seed: int) -> dict[str, Any]:
         rows = rng.integers(0, len(graph.triples["train"]), 200)
         entities, relations, answers = graph.triples["train"][rows].T
         masks = rng.random((200, len(TEACHERS))) < CHANCE[agent]
-        selection.add(Queries(entities, relations, answers), masks)
+        selection.add(Queries(entities, relations, answers), masks.astype(np.float32))
         selection.close_epoch()
     preference = CHANCE[agent] + 0.1 * rng.random(50)
     if agent != "ppo":

@@ -37,7 +37,7 @@ def queries(*rows: tuple[int, int, int]) -> Queries:
 
 
 def masks(*rows: str) -> np.ndarray:
-    return np.array([[bit == "1" for bit in row] for row in rows])
+    return np.array([[bit == "1" for bit in row] for row in rows], dtype=np.float32)
 
 
 @pytest.fixture
@@ -106,6 +106,21 @@ def test_one_mask_has_no_entropy() -> None:
     assert counted.report()["epochs"]["entropy"] == [0.0]
 
 
+def test_weights_count_by_their_size_and_belong_to_masks_above_one_half() -> None:
+    counted = Selection(toy(), ("structure", "image"))
+    weights = np.array([[0.25, 1.0], [0.5, 0.75], [0.0, 0.25]], dtype=np.float32)
+    counted.add(queries((0, 0, 1), (0, 0, 2), (0, 1, 3)), weights)
+    counted.close_epoch()
+    assert counted.mean_mask() == {"structure": 0.25, "image": pytest.approx(2 / 3)}
+    report = counted.report()
+    assert report["masks"] == [
+        {"teachers": ["image"], "share": 2 / 3},
+        {"teachers": [], "share": 1 / 3},
+    ]
+    assert report["epochs"]["empty"] == [pytest.approx(1 / 3)]
+    assert report["epochs"]["wrong_bits"] == [0.0]
+
+
 def test_nothing_is_scored_where_nothing_was_planted() -> None:
     plain = replace(toy(), planted_mask=None)
     for graph, teachers in ((plain, ("structure", "image")), (toy(), ("structure", "fused"))):
@@ -120,7 +135,7 @@ def test_nothing_is_scored_where_nothing_was_planted() -> None:
 def test_only_the_most_frequent_masks_of_many_teachers_are_written_down() -> None:
     counted = Selection(toy(), tuple(f"t{k:02}" for k in range(16)))
     bits = (np.arange(64)[:, None] >> np.arange(16)) & 1
-    rows = np.concatenate([bits, np.ones((4, 16))]).astype(np.bool_)
+    rows = np.concatenate([bits, np.ones((4, 16))]).astype(np.float32)
     counted.add(queries(*[(0, 0, 1)] * 68), rows)
     counted.close_epoch()
     found = counted.report()["masks"]
