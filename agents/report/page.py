@@ -35,7 +35,8 @@ svg .tick{fill:var(--soft);font-size:11px}.grid{stroke:var(--line)}
 .heats{max-width:46rem;margin-bottom:1rem}.band{fill:var(--mark);opacity:.15}
 .tall{max-height:30rem}details{margin:.6rem 0}summary{cursor:pointer;font-weight:600}
 .pair{display:grid;gap:0 2rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr))}
-.pair>*{min-width:0}.pair table{font-size:.9rem}li{margin:.2rem 0}
+.pair>*{min-width:0}.pair table{font-size:.9rem}.pair th,.pair td{padding:.3rem .35rem}
+li{margin:.2rem 0}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--card);padding:.8rem;font-size:.85rem}
 """
 _SORT = """
