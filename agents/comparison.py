@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from agents.headroom import head_room
 from agents.machine import cores, processor
 from agents.report import render_report
 from agents.statistics import summarise
@@ -189,6 +190,8 @@ def _write_results(
         "summary": summary,
         "failures": list(failures),
     }
+    room = head_room(runs)
+    results["head_room"] = room.to_json() if room else None
     results["verdict"] = overall_verdict(results)
     atomic_write(out / "results.json", json.dumps(results, indent=1).encode())
     atomic_write(out / "report.html", render_report(results).encode())

@@ -10,10 +10,11 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
+from agents.selection import Selection, Tally
 from dsom_env.classroom import Classroom
 from dsom_env.cotraining import AnyVectorWrapper
 from dsom_env.lessons import TeachFrozen
-from graphs.csr import IntArray
+from graphs import Queries
 
 
 class RecordedStudent(AnyVectorWrapper):
@@ -31,7 +32,10 @@ class RecordedStudent(AnyVectorWrapper):
         steps: updates in the budget; known from the first reset on.
         curves: `epoch`, `valid_mrr`, `train_loss`, `reward`, one entry per epoch.
         best_state: the student's state at its best epoch on valid.
+        selection: who taught what; known from the first reset on.
     """
+
+    selection: Selection
 
     def __init__(
         self, env: VectorEnv[Any, Any, Any], epochs: int, writer: SummaryWriter | None = None
@@ -51,10 +55,7 @@ class RecordedStudent(AnyVectorWrapper):
         if not self._done_steps:
             classroom = self.classroom
             self.steps = max(round(self.epochs * len(classroom.taught_rows) / self.num_envs), 1)
-            relations, teachers = 2 * classroom.graph.num_relations, len(classroom.teachers)
-            self._shares = np.zeros((relations, teachers))
-            self._counts = np.zeros(relations)
-            self._all_shares, self._all_counts = self._shares.copy(), self._counts.copy()
+            self.selection = Selection(classroom.graph, classroom.teachers)
             self._rewards: list[float] = []
             self._losses: list[float] = []
         return result
@@ -75,7 +76,7 @@ class RecordedStudent(AnyVectorWrapper):
         result = self.env.step(actions)
         info = result[4]
         self.record(
-            info["relation"],
+            Queries(info["entity"], info["relation"], info["answer"]),
             info["executed_mask"],
             info["control"],
             float(result[1].mean()),
@@ -93,7 +94,7 @@ class RecordedStudent(AnyVectorWrapper):
         everyone = np.ones(self.num_envs, dtype=np.bool_)
         outcome = lessons.step(masks, acting=everyone, ends=~everyone)
         self.record(
-            outcome.queries.relations,
+            outcome.queries,
             outcome.executed,
             outcome.control,
             float(outcome.rewards.mean()),
@@ -102,7 +103,7 @@ class RecordedStudent(AnyVectorWrapper):
 
     def record(
         self,
-        relations: IntArray,
+        queries: Queries,
         executed: NDArray[np.float32],
         control: NDArray[np.bool_],
         reward: float,
@@ -115,8 +116,7 @@ class RecordedStudent(AnyVectorWrapper):
         """
         if self.done:
             raise RuntimeError("the student's budget is spent")
-        np.add.at(self._shares, relations[~control], executed[~control] > 0)
-        np.add.at(self._counts, relations[~control], 1)
+        self.selection.add(queries[~control], executed[~control])
         self._rewards.append(reward)
         self._losses.append(loss)
         self._done_steps += 1
@@ -137,14 +137,19 @@ class RecordedStudent(AnyVectorWrapper):
         self.curves["epoch"].append(epoch)
         for name, value in values.items():
             self.curves[name].append(value)
+        whole, by_relation = self.selection.close_epoch()
         if self.writer:
-            self._write(epoch, values, valid)
-        self._all_shares += self._shares
-        self._all_counts += self._counts
-        self._shares[:], self._counts[:] = 0.0, 0.0
+            self._write(epoch, values, valid, whole, by_relation)
         self._rewards, self._losses = [], []
 
-    def _write(self, epoch: int, values: dict[str, float], valid: dict[str, float]) -> None:
+    def _write(
+        self,
+        epoch: int,
+        values: dict[str, float],
+        valid: dict[str, float],
+        whole: Tally,
+        by_relation: Tally,
+    ) -> None:
         """TensorBoard; docs/metrics.md defines every name."""
         writer = self.writer
         assert writer is not None  # noqa: S101 - for the type checker; the caller looked
@@ -153,35 +158,15 @@ class RecordedStudent(AnyVectorWrapper):
             writer.add_scalar(f"student/valid_hits@{k}", valid[f"hits@{k}"], epoch)
         writer.add_scalar("student/train_cross_entropy", values["train_loss"], epoch)
         writer.add_scalar("agent/reward", values["reward"], epoch)
-        classroom = self.classroom
-        half = classroom.graph.num_relations
-        for k, teacher in enumerate(classroom.teachers):
-            share = self._shares[:, k].sum() / max(self._counts.sum(), 1)
-            writer.add_scalar(f"agent/share/{teacher}", share, epoch)
-            for relation, label in enumerate(classroom.graph.relation_labels):
-                count = self._counts[relation] + self._counts[relation + half]
-                chosen = self._shares[relation, k] + self._shares[relation + half, k]
-                if count:
-                    writer.add_scalar(f"share/{label}/{teacher}", chosen / count, epoch)
+        for name, curve in self.selection.curves.items():
+            writer.add_scalar(f"agent/mask/{name}", curve[-1], epoch)
+        labels, shares = self.classroom.graph.relation_labels, by_relation.shares()
+        taught = np.flatnonzero(by_relation.queries).tolist()
+        for k, teacher in enumerate(self.classroom.teachers):
+            writer.add_scalar(f"agent/share/{teacher}", whole.shares()[0, k], epoch)
+            for relation in taught:
+                writer.add_scalar(f"share/{labels[relation]}/{teacher}", shares[relation, k], epoch)
         writer.flush()
-
-    def mean_mask(self) -> dict[str, float]:
-        """Share of the taught queries that each teacher taught, over the whole run."""
-        total = max(self._all_counts.sum(), 1.0)
-        shares = (self._all_shares.sum(0) / total).tolist()
-        return dict(zip(self.classroom.teachers, shares, strict=True))
-
-    def mask_by_relation(self) -> dict[str, dict[str, float]]:
-        """`mean_mask` for each relation, both directions together, by relation label."""
-        graph, teachers = self.classroom.graph, self.classroom.teachers
-        half = graph.num_relations
-        counts = self._all_counts[:half] + self._all_counts[half:]
-        chosen = self._all_shares[:half] + self._all_shares[half:]
-        return {
-            label: dict(zip(teachers, (chosen[r] / counts[r]).tolist(), strict=True))
-            for r, label in enumerate(graph.relation_labels)
-            if counts[r]
-        }
 
 
 def open_writer(folder: Path | None) -> SummaryWriter | None:

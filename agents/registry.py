@@ -36,7 +36,8 @@ class AgentSpec:
         hyperparameters: the learner's YAML, as text; None for the file named after the agent in
             `agents/hyperparameters`.
         action_modes: those that the learner can act in.
-        oracle: whether it knows what no agent may know, so that it bounds the others.
+        oracle: whether it knows what no agent can know when it chooses, so that it is a bound and
+            no rival: head-room is measured up to the best of these.
     """
 
     summary: str

@@ -1,4 +1,10 @@
-"""Intervals for a handful of seeds, as in rliable (Agarwal et al. 2021), in plain numpy."""
+"""Intervals for a handful of seeds, in plain numpy.
+
+Of an agent's scores: interquartile means with bootstrap intervals, as in rliable (Agarwal et al.
+2021). Of differences between agents, from which all verdicts follow: Student's t, paired by seed.
+Simulated on normals, the bootstrap's 95 % intervals cover 75 % with three seeds, 88 % with four or
+five, 93 % with ten; Student's t covers 95 % with any number (tests/agents/test_statistics.py).
+"""
 
 from __future__ import annotations
 
@@ -116,6 +122,50 @@ def paired_difference(
         return mean, None
     half = _t_quantile(len(gaps) - 1) * float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
     return mean, (mean - half, mean + half)
+
+
+def ratio_interval(
+    numerator: Scores, denominator: Scores
+) -> tuple[float, tuple[float, float]] | None:
+    """Ratio of the means of paired samples and its 95 % interval, by Fieller's theorem.
+
+    Exact for pairs of normals, as the interval of `paired_difference` is for their differences:
+    the ratios `ρ` for which Student's t does not reject that `numerator − ρ·denominator` has
+    mean 0.
+
+    Args:
+        numerator: `[pairs]`.
+        denominator: `[pairs]`.
+
+    Returns:
+        Ratio and interval; None where the mean of the denominator has not its whole interval above
+        0, because then every ratio, however large, is consistent with the samples.
+    """
+    pairs = len(denominator)
+    if pairs < 2:
+        return None
+    over, under = float(numerator.mean()), float(denominator.mean())
+    noise = _t_quantile(pairs - 1) ** 2 / pairs * np.cov(numerator, denominator, ddof=1)
+    # The interval lies between the roots of a·ρ² − 2·b·ρ + c.
+    a, b, c = under**2 - noise[1, 1], over * under - noise[0, 1], over**2 - noise[0, 0]
+    if under <= 0 or a <= 0:
+        return None
+    root = math.sqrt(max(b**2 - a * c, 0.0))
+    return over / under, (float((b - root) / a), float((b + root) / a))
+
+
+def spearman(first: Scores, second: Scores) -> float | None:
+    """Rank correlation, ties at their mean rank; None where either is constant."""
+    ranks = [_ranks(first), _ranks(second)]
+    if any(len(one) < 2 or one.min() == one.max() for one in ranks):
+        return None
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _ranks(values: Scores) -> Scores:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Scores = (np.cumsum(counts) - (counts - 1) / 2)[inverse.reshape(-1)]
+    return ranks
 
 
 def summarise(runs: Sequence[dict[str, Any]], baseline: str = "all") -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, configure
 
 import dsom_env as _registration  # noqa: F401 - registers DSoM-v0
+from agents.calibration import calibrate, learned_preferences
 from agents.hyperparameters import load_hyperparameters, parse_hyperparameters
 from agents.recording import RecordedStudent, open_writer
 from agents.registry import AGENTS, AgentSpec, agent_spec
@@ -161,6 +162,7 @@ def run_trial(
     classroom.trainer.load_state_dict(recorded.best_state)
     result = {
         "agent": config.agent,
+        "oracle": spec.oracle,
         "seed": config.seed,
         "valid": classroom.evaluate("valid"),
         "test": classroom.evaluate("test"),
@@ -168,8 +170,9 @@ def run_trial(
         "search_epochs": extras.pop("search_epochs", 0.0),
         "best_epoch": recorded.best_epoch,
         "student_steps": recorded.steps,
-        "mean_mask": recorded.mean_mask(),
-        "mask_by_relation": recorded.mask_by_relation(),
+        "mean_mask": recorded.selection.mean_mask(),
+        "mask_by_relation": recorded.selection.mask_by_relation(),
+        "selection": recorded.selection.report(),
         "curves": recorded.curves,
         **extras,
     }
@@ -293,7 +296,15 @@ def _run_policy(
         masks = policy.masks(recorded.classroom, lessons.lesson, rng)
         recorded.teach(masks)
         told = _tell(recorded, told, on_epoch)
-    return recorded, {"search_epochs": policy.search_epochs}
+    classroom = recorded.classroom
+    calibration = calibrate(
+        classroom,
+        lambda lesson: policy.masks(classroom, lesson, rng).astype(np.float64),
+        "mask",
+        config.seed,
+    )
+    extras = {"search_epochs": policy.search_epochs, "calibration": calibration}
+    return recorded, extras
 
 
 class _StopWhenSpent(BaseCallback):
@@ -359,7 +370,12 @@ def _run_learner(
     # Schedules (DQN's exploration, decaying rates) run over the budget; the callback ends it.
     model.learn(recorded.steps * recorded.num_envs, callback=callback, log_interval=8)
     used = {name: changes[name] for name in parameters["environment"]}
-    extras = {"hyperparameters": {**parameters, "environment": used}}
+    mode = changes.get("action_mode", DSoMConfig.action_mode)
+    preferences, kind = learned_preferences(model, recorded.classroom, mode)
+    extras = {
+        "hyperparameters": {**parameters, "environment": used},
+        "calibration": calibrate(recorded.classroom, preferences, kind, config.seed),
+    }
     if folder:
         weights = {k: v.contiguous() for k, v in model.policy.state_dict().items()}
         atomic_write(folder / "policy.safetensors", safetensors.torch.save(weights))

@@ -6,8 +6,6 @@ by choosing nobody. Only training and reward-split triples are read.
 
 from __future__ import annotations
 
-import importlib
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
@@ -190,19 +188,11 @@ class HeldOut(Reward):
 
     sample = 512
 
-    def __init__(self, classroom: Classroom) -> None:
-        super().__init__(classroom)
-        with warnings.catch_warnings():
-            # torch scripts parts of its own forward mode on first use, and warns that scripting
-            # is deprecated; that is no business of the user's.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            importlib.import_module("torch._decomp.decompositions_for_jvp")
-
     def before_update(self, lesson: Lesson, labels: list[SoftLabel]) -> None:
         """Price the row before the update, at the parameters that its gradient belongs to."""
         trainer = self.classroom.trainer
         gradients = self._heldout_gradient()
-        direction = self._logit_direction(lesson, gradients)
+        direction = trainer.logit_direction(lesson.forward, gradients)
         benefits = [
             trainer.block_losses(lesson.forward, labels, block).divergence_along(
                 direction[block.start : block.stop]
@@ -221,23 +211,6 @@ class HeldOut(Reward):
     ) -> Rewards:
         """See the class."""
         return self._beneficial(self._benefit)
-
-    def _logit_direction(self, lesson: Lesson, gradients: dict[str, Tensor]) -> Tensor:
-        """`U`: derivative of the batch's logits along `gradients`, `[rows, entities]`."""
-        scorer = self.classroom.trainer.scorer
-        parameters = {name: value.detach() for name, value in scorer.named_parameters()}
-        forward = lesson.forward
-
-        def logits_at(values: dict[str, Tensor]) -> Tensor:
-            output: Tensor = torch.func.functional_call(
-                scorer,
-                values,
-                (forward.entities[forward.firsts], forward.relations[forward.firsts]),
-            )
-            return output
-
-        tangent: Tensor = torch.func.jvp(logits_at, (parameters,), (gradients,))[1]
-        return tangent.detach()
 
 
 class HeldOutAdagrad(HeldOut):

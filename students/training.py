@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
+import importlib
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -182,6 +185,27 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         return gradients
 
+    def logit_direction(self, forward: Forward, gradients: dict[str, Tensor]) -> Tensor:
+        """Derivative of a batch's logits along a direction of the parameters.
+
+        Args:
+            forward: the batch, scored at the present parameters.
+            gradients: the direction by parameter, as `gradient` gives it.
+
+        Returns:
+            `[rows, entities]`, a row for each distinct pair of entity and relation.
+        """
+        _load_forward_mode()
+        parameters = {name: value.detach() for name, value in self.scorer.named_parameters()}
+        asked = forward.entities[forward.firsts], forward.relations[forward.firsts]
+
+        def logits_at(values: dict[str, Tensor]) -> Tensor:
+            logits: Tensor = torch.func.functional_call(self.scorer, values, asked)
+            return logits
+
+        tangent: Tensor = torch.func.jvp(logits_at, (parameters,), (gradients,))[1]
+        return tangent.detach()
+
     def preconditioned(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
         """`gradients` by parameter, each coordinate over Adagrad's root of summed squares so far.
 
@@ -246,3 +270,14 @@ class Trainer:
         )
         twin.load_state_dict(self.state_dict())
         return twin
+
+
+@functools.cache
+def _load_forward_mode() -> None:
+    """Torch scripts parts of its forward mode on first use, and warns that scripting is deprecated.
+
+    That is no business of the user's.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        importlib.import_module("torch._decomp.decompositions_for_jvp")

@@ -25,38 +25,53 @@ def _ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [step * (first + i) for i in range(count + 2) if step * (first + i) <= high + 1e-9]
 
 
-def interval_chart(rows: Sequence[tuple[str, float, float, float]], label: str) -> str:
+def interval_chart(
+    rows: Sequence[tuple[str, float, float, float]],
+    label: str,
+    notes: Sequence[str] = (),
+    band: tuple[float, float] | None = None,
+) -> str:
     """Dots with intervals, one line per row.
 
     Args:
         rows: (name, value, low, high), in the order to show.
         label: of the axis.
+        notes: what stands behind each row; the value where there are none.
+        band: a range of the axis that is shaded, ends included.
     """
-    low, high = min(row[2] for row in rows), max(row[3] for row in rows)
+    notes = notes or [f"{row[1]:.4f}" for row in rows]
+    ends = [value for row in rows for value in row[1:]] + list(band or ())
+    low, high = min(ends), max(ends)
     pad = max((high - low) * 0.08, 1e-3)
     low, high = low - pad, high + pad
     left, width, line = 130, 640, 26
+    right = 18 + 6.5 * max(map(len, notes))
     height = line * len(rows) + 40
 
     def x(value: float) -> float:
-        return left + (value - low) / (high - low) * (width - left - 60)
+        return left + (value - low) / (high - low) * (width - left - right)
 
     parts = [
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)} by agent">'
     ]
+    if band:
+        parts.append(
+            f'<rect x="{x(band[0]):.1f}" width="{x(band[1]) - x(band[0]):.1f}" y="4" '
+            f'height="{height - 32}" class="band"/>'
+        )
     for tick in _ticks(low, high):
         parts.append(
             f'<line x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="8" y2="{height - 28}" class="grid"/>'
             f'<text x="{x(tick):.1f}" y="{height - 12}" class="tick" text-anchor="middle">'
             f"{tick:.3f}</text>"
         )
-    for index, (name, value, start, end) in enumerate(rows):
+    for index, ((name, value, start, end), note) in enumerate(zip(rows, notes, strict=True)):
         y = 20 + index * line
         parts.append(
             f'<text x="{left - 10}" y="{y + 5}" text-anchor="end">{escape(name)}</text>'
             f'<line x1="{x(start):.1f}" x2="{x(end):.1f}" y1="{y}" y2="{y}" class="bar"/>'
             f'<circle cx="{x(value):.1f}" cy="{y}" r="5" class="dot"/>'
-            f'<text x="{x(end) + 8:.1f}" y="{y + 5}" class="tick">{value:.4f}</text>'
+            f'<text x="{x(end) + 8:.1f}" y="{y + 5}" class="tick">{escape(note)}</text>'
         )
     return "".join([*parts, "</svg>"])
 
@@ -64,20 +79,27 @@ def interval_chart(rows: Sequence[tuple[str, float, float, float]], label: str) 
 def curve_chart(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]]],
     label: str,
+    bounds: tuple[float, float] | None = None,
+    order: Sequence[str] = (),
+    small: bool = False,
 ) -> str:
     """Lines with bands and a legend.
 
     Args:
         curves: per name (x, mean, lowest, highest).
         label: of the vertical axis; the horizontal one is the epoch.
+        bounds: of the vertical axis; None for those of the values.
+        order: names that keep their place in the order of colours, shown or not.
+        small: for half the width of the page.
     """
+    order = order or list(curves)
     values = [v for _, _, low, high in curves.values() for v in (*low, *high)]
     epochs = [e for xs, *_ in curves.values() for e in xs]
-    low, high = min(values), max(values)
+    low, high = bounds or (min(values), max(values))
     pad = max((high - low) * 0.05, 1e-3)
     low, high = low - pad, high + pad
     first, last = min(epochs), max(max(epochs), min(epochs) + 1)
-    left, width, height = 52, 640, 340
+    left, width, height = 52, 440 if small else 640, 260 if small else 340
 
     def x(value: float) -> float:
         return left + (value - first) / (last - first) * (width - left - 12)
@@ -103,8 +125,8 @@ def curve_chart(
         f'<text x="{width / 2}" y="{height - 1}" class="tick" text-anchor="middle">epoch</text>'
     )
     legend = []
-    for index, (name, (xs, mean, bottom, top)) in enumerate(curves.items()):
-        colour, dash = style_of(index)
+    for name, (xs, mean, bottom, top) in curves.items():
+        colour, dash = style_of(order.index(name))
         edge = [(x(e), y(v)) for e, v in zip(xs, top, strict=True)]
         edge += [(x(e), y(v)) for e, v in reversed(list(zip(xs, bottom, strict=True)))]
         line = [(x(e), y(v)) for e, v in zip(xs, mean, strict=True)]
@@ -125,24 +147,34 @@ def _points(pairs: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in pairs)
 
 
-def heat_table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str], what: str) -> str:
+def heat_table(
+    rows: Mapping[str, Mapping[str, float]],
+    columns: Sequence[str],
+    what: str,
+    corner: str = "relation",
+    counts: Mapping[str, int] | None = None,
+) -> str:
     """Shares from 0 to 1 as a table whose cells are shaded; the number stands in each cell.
 
     Args:
         rows: per row name a share per column.
         columns: names of the columns.
         what: caption.
+        corner: what the rows are.
+        counts: per row name the number of queries behind it, shown beside it.
     """
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
+    head += '<th scope="col">queries</th>' if counts else ""
     body = []
     for name, shares in rows.items():
         cells = []
         for column in columns:
             share = shares.get(column, 0.0)
             cells.append(f'<td class="heat" style="--share:{share:.3f}">{share:.2f}</td>')
+        cells += [f"<td>{counts[name]:,}</td>"] if counts else []
         body.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>')
     return (
-        f'<div class="wide"><table class="heats"><caption>{escape(what)}</caption>'
-        f'<thead><tr><th scope="col">relation</th>{head}</tr></thead>'
+        f'<div class="wide tall"><table class="heats"><caption>{escape(what)}</caption>'
+        f'<thead><tr><th scope="col">{escape(corner)}</th>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )

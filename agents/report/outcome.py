@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from agents.headroom import HeadRoom, head_room
 from agents.report.published import METRICS
 from agents.statistics import iqm, summarise
 from dsom_env.config import DSoMConfig
@@ -40,6 +41,7 @@ class AgentOutcome:
         best_epochs: per seed the epoch that valid selected.
         moving: for how many seeds that was within the last tenth of the budget.
         search_epochs: student epochs per seed spent beyond the budget.
+        share: of the head-room, with its interval, in words; None where that means nothing.
     """
 
     agent: str
@@ -51,6 +53,7 @@ class AgentOutcome:
     best_epochs: tuple[int, ...]
     moving: int
     search_epochs: float
+    share: str | None
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Outcome:
         versions: of Python and the packages that matter.
         seconds: of all trials, one after the other.
         complete: whether every trial finished.
+        head_room: a sentence, in percent; None without an oracle.
     """
 
     graph: str
@@ -94,6 +98,7 @@ class Outcome:
     versions: Mapping[str, str]
     seconds: float
     complete: bool
+    head_room: str | None
 
 
 def parse_results(results: Any) -> Outcome:
@@ -122,7 +127,8 @@ def _parse(results: Mapping[str, Any]) -> Outcome:
     for run in results["runs"]:
         by_agent.setdefault(str(run["agent"]), []).append(run)
     intervals = {row["agent"]: row["interval"] for row in summarise(results["runs"])}
-    agents = [_agent(name, runs, intervals[name], epochs) for name, runs in by_agent.items()]
+    room = head_room(results["runs"])
+    agents = [_agent(name, runs, intervals[name], epochs, room) for name, runs in by_agent.items()]
     entities, relations = int(graph["entities"]), int(graph["relations"])
     return Outcome(
         graph=str(graph["name"]),
@@ -146,11 +152,16 @@ def _parse(results: Mapping[str, Any]) -> Outcome:
         versions={"Python": str(provenance["python"]), **provenance["versions"]},
         seconds=float(sum(run["seconds"] for run in results["runs"])),
         complete=bool(results["complete"]),
+        head_room=room.sentence(percent=True) if room else None,
     )
 
 
 def _agent(
-    name: str, runs: Sequence[Mapping[str, Any]], interval: Sequence[float], epochs: int
+    name: str,
+    runs: Sequence[Mapping[str, Any]],
+    interval: Sequence[float],
+    epochs: int,
+    room: HeadRoom | None,
 ) -> AgentOutcome:
     tests = [_percents(run["test"]) for run in runs]
     test = {metric: float(np.mean([values[metric] for values in tests])) for metric in METRICS}
@@ -168,6 +179,7 @@ def _agent(
         best_epochs=best_epochs,
         moving=sum(epoch > (1 - STILL_MOVING) * epochs for epoch in best_epochs),
         search_epochs=float(np.mean([run["search_epochs"] for run in runs])),
+        share=room.share_with_interval(name) if room and name in room.shares else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""The page: verdict, table, charts, teachers by relation, head-room, provenance."""
+"""The page: verdict, tables, charts, who was chosen, provenance."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from agents.report.charts import curve_chart, heat_table, interval_chart
-from agents.verdicts import FOOTNOTE, compared, learners_of
+from agents.headroom import chooses, head_room
+from agents.report.charts import curve_chart, interval_chart
+from agents.report.chosen import band, chosen_section, planted_section
+from agents.verdicts import FOOTNOTE, controls_of
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1b1f24;--soft:#57606a;--paper:#fff;--line:#d8dee4;
@@ -30,7 +32,11 @@ svg .tick{fill:var(--soft);font-size:11px}.grid{stroke:var(--line)}
 .legend{display:flex;flex-wrap:wrap;gap:.2rem 1rem;margin:.2rem 0}
 .key{display:inline-flex;align-items:center;gap:.4rem;font-size:.9rem}.key svg{width:28px}
 .heat{background:rgba(var(--heat),calc(var(--share)*.55));text-align:center}
-.heats{max-width:46rem;margin-bottom:1rem}li{margin:.2rem 0}
+.heats{max-width:46rem;margin-bottom:1rem}.band{fill:var(--mark);opacity:.15}
+.tall{max-height:30rem}details{margin:.6rem 0}summary{cursor:pointer;font-weight:600}
+.pair{display:grid;gap:0 2rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr))}
+.pair>*{min-width:0}.pair table{font-size:.9rem}.pair th,.pair td{padding:.3rem .35rem}
+li{margin:.2rem 0}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--card);padding:.8rem;font-size:.85rem}
 """
 _SORT = """
@@ -65,10 +71,12 @@ def render_report(results: dict[str, Any]) -> str:
     if results["runs"]:
         sections += [
             _table(results),
+            _differences(results),
             _intervals(results),
-            _curves(results),
-            _shares(results),
             _head_room(results),
+            _curves(results),
+            planted_section(results),
+            chosen_section(results),
         ]
     sections += [_teachers(results), _provenance(results)]
     return (
@@ -125,17 +133,39 @@ def _table(results: dict[str, Any]) -> str:
         columns = "".join(f'<td data-value="{value}">{text}</td>' for value, text in cells)
         agent = escape(row["agent"])
         body.append(f'<tr><th scope="row" data-value="{agent}">{agent}</th>{columns}</tr>')
-    words = "".join(
-        f"<li>{escape(compared(row, 'all'))}</li>"
-        for row in results["summary"]
-        if row["agent"] != "all"
-    )
     return (
         '<h2>The table</h2><div class="wide"><table class="sortable">'
         f"<thead><tr>{head}</tr></thead>"
         f'<tbody>{"".join(body)}</tbody></table></div><p class="soft">{escape(FOOTNOTE)}</p>'
-        f"<h2>Against all teachers, paired by seed</h2><ul>{words}</ul>"
     )
+
+
+def _differences(results: dict[str, Any]) -> str:
+    controls = controls_of(results)
+    if not controls:
+        return ""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("agent", *controls))
+    body = []
+    for row in results["summary"]:
+        cells = "".join(_difference(row["differences"].get(control)) for control in controls)
+        body.append(f'<tr><th scope="row">{escape(row["agent"])}</th>{cells}</tr>')
+    return (
+        '<h2>Against every control</h2><div class="wide"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        '<p class="soft">Difference of test MRR, paired by seed, with its 95 % Student\'s t '
+        "interval; bold where that leaves out 0.</p>"
+    )
+
+
+def _difference(difference: dict[str, Any] | None) -> str:
+    if difference is None:
+        return "<td>–</td>"
+    mean, interval = difference["mean"], difference["interval"]
+    if interval is None:
+        return f"<td>{mean:+.4f}</td>"
+    low, high = interval
+    shown = f"{mean:+.4f}" if low <= 0 <= high else f"<strong>{mean:+.4f}</strong>"
+    return f'<td>{shown}<br><span class="soft">[{low:+.4f}, {high:+.4f}]</span></td>'
 
 
 def _intervals(results: dict[str, Any]) -> str:
@@ -147,15 +177,8 @@ def _intervals(results: dict[str, Any]) -> str:
 def _curves(results: dict[str, Any]) -> str:
     curves = {}
     for row in results["summary"]:
-        runs = _runs_of(results, row["agent"])
-        length = min(len(run["curves"]["epoch"]) for run in runs)
-        columns = list(zip(*(run["curves"]["valid_mrr"][:length] for run in runs), strict=True))
-        curves[row["agent"]] = (
-            runs[0]["curves"]["epoch"][:length],
-            [sum(column) / len(column) for column in columns],
-            [min(column) for column in columns],
-            [max(column) for column in columns],
-        )
+        found = [run["curves"] for run in _runs_of(results, row["agent"])]
+        curves[row["agent"]] = band(found[0]["epoch"], [one["valid_mrr"] for one in found])
     chart = curve_chart(curves, "valid MRR")
     return (
         f'<h2>Learning curves: valid MRR</h2>{chart}<p class="soft">Mean over seeds; the band '
@@ -163,51 +186,29 @@ def _curves(results: dict[str, Any]) -> str:
     )
 
 
-def _shares(results: dict[str, Any]) -> str:
-    teachers = list(results["teachers"])
-    tables = []
-    learners = learners_of(results)
-    for agent in [row["agent"] for row in results["summary"] if row["agent"] in learners]:
-        runs = _runs_of(results, agent)
-        relations = list(dict.fromkeys(name for run in runs for name in run["mask_by_relation"]))
-        rows = {}
-        for relation in relations:
-            with_relation = [run for run in runs if relation in run["mask_by_relation"]]
-            rows[relation] = {
-                teacher: _mean(with_relation, "mask_by_relation", relation, teacher)
-                for teacher in teachers
-            }
-        tables.append(heat_table(rows, teachers, f"{agent}: mean over {len(runs)} seeds"))
-    if not tables:
-        return ""
-    return (
-        "<h2>Which teacher taught which relation</h2>"
-        '<p class="soft">Share of a relation\'s taught queries that each teacher taught, over the '
-        f"whole run, exploration included.</p>{''.join(tables)}"
-    )
-
-
 def _head_room(results: dict[str, Any]) -> str:
-    scores = {row["agent"]: row["iqm"] for row in results["summary"]}
-    title = "<h2>Oracle head-room realised</h2>"
-    if not {"oracle", "fixed"} <= scores.keys():
-        return f"{title}<p>Needs both oracle and fixed among the agents.</p>"
-    room = scores["oracle"] - scores["fixed"]
-    if room <= 0:
-        return (
-            f"{title}<p>The oracle, which sees the answer and picks the teachers that give it the "
-            f"most probability, taught a student of test MRR {scores['oracle']:.4f}; the best "
-            f"fixed mask {scores['fixed']:.4f}. So it is no upper bound: what a student gains from "
-            "soft labels lies in the other entities, and there is no head-room of this kind to "
-            "realise.</p>"
-        )
-    learners = learners_of(results)
-    items = "".join(
-        f"<li>{escape(agent)}: {(score - scores['fixed']) / room:+.0%}</li>"
-        for agent, score in scores.items()
-        if agent in learners
+    title, room = "<h2>Head-room</h2>", head_room(results["runs"])
+    if room is None:
+        return f"{title}<p>Needs an oracle and an agent that does not choose.</p>"
+    rows, notes = [], []
+    for row in results["summary"]:
+        agent, difference = row["agent"], row["differences"].get(room.control)
+        if difference is None or (not chooses(agent) and agent != "random"):
+            continue
+        mean, interval = difference["mean"], difference["interval"]
+        rows.append((agent, mean, *(interval or (mean, mean))))
+        share = f" · {room.share_with_interval(agent)}" if agent in room.shares else ""
+        notes.append(f"{mean:+.4f}{share}")
+    label = f"test MRR above {room.control}"
+    span = (0.0, room.mean) if room.mean > 0 else None
+    return (
+        f"{title}<p>{escape(room.sentence())}</p>{interval_chart(rows, label, notes, span)}"
+        f'<p class="soft">Test MRR above {escape(room.control)}, paired by seed, with 95 % '
+        "Student's t intervals, of the agents that choose, and of random masks. The oracle and the "
+        "agent that does not choose are those with the best valid MRR; shaded is what lies between "
+        "them. Shares of it, with Fieller's intervals, are shown where the oracle's interval lies "
+        "above 0.</p>"
     )
-    return f"{title}<p>Of {room:.4f} MRR between fixed and oracle:</p><ul>{items}</ul>"
 
 
 def _teachers(results: dict[str, Any]) -> str:

@@ -122,6 +122,18 @@ def test_beside_what_papers_print(three_seeds: dict[str, Any], published: Publis
     assert "A processor, 2 cores; Python 3.11.9, torch 2.13." in page
 
 
+def test_head_room_in_percent(three_seeds: dict[str, Any], published: Published) -> None:
+    """The oracle is 4 points above `all`; ppo, 1 point above, realises a quarter."""
+    assert "ead-room: " not in page_of(published, three_seeds)
+    more = [run_of("oracle", seed, 0.40 + 0.01 * seed) for seed in range(3)]
+    more += [run_of("ppo", seed, 0.37 + 0.01 * seed) for seed in range(3)]
+    three_seeds["runs"] += more
+    page = page_of(published, three_seeds)
+    assert "Head-room: oracle beats all by +4.00 MRR [+4.00, +4.00]." in page
+    assert row_of(page, "`ppo`").split("|")[-1] == "25 % [25 %, 25 %]"
+    assert row_of(page, "`all`").split("|")[-1] == row_of(page, "`oracle`").split("|")[-1] == "–"
+
+
 def test_teachers_may_differ_in_regularisation(published: Published) -> None:
     by_name = {"text": 0.001, "default": 0.05}
     results = results_of([run_of("all", 0, 0.3)], environment={"teacher_regularisation": by_name})

@@ -108,13 +108,15 @@ def test_files_of_a_trial(small_trial: dict[str, Any], tmp_path: Path) -> None:
     events.Reload()
     curve = [event.value for event in events.Scalars("student/valid_mrr")]
     np.testing.assert_allclose(curve, result["curves"]["valid_mrr"], rtol=1e-6)
+    curve = [event.value for event in events.Scalars("agent/mask/wrong_bits")]
+    np.testing.assert_allclose(curve, result["selection"]["epochs"]["wrong_bits"], rtol=1e-6)
     documented = Path(__file__).parents[2].joinpath("docs/metrics.md").read_text("utf-8")
     for tag in events.Tags()["scalars"]:
         family = tag.split("/")[0]
         assert (
             f"`{tag}`" in documented
             or (family == "share" and "`share/" in documented)
-            or (tag.startswith("agent/share/") and "`agent/share/" in documented)
+            or (tag.startswith("agent/share/") and "`agent/share/<" in documented)
         ), tag
     (tmp_path / "student.safetensors").write_bytes(b"not weights")
     with pytest.raises(ValueError, match="student"):
@@ -157,6 +159,11 @@ def test_comparison_writes_what_it_promises(
         for split in ("valid", "test"):
             assert {"mrr", "hits@1", "hits@3", "hits@10"} <= run[split].keys()
         assert set(run["mean_mask"]) == {"structure", "image", "text", "fused"}
+        assert set(run["calibration"]["teachers"]) == set(run["mean_mask"])
+        kind = "probability" if run["agent"] == "ppo" else "mask"
+        assert run["calibration"]["preference"] == kind
+        assert not run["oracle"]
+    assert written["head_room"] is None
     values = [row["iqm"] for row in written["summary"]]
     assert values == sorted(values, reverse=True)
     alone = run_trial(config.trials()[0])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphs import MultimodalGraph, PlantedSpec, planted_graph, planted_levels
-from graphs.planted import parse_planted
+from graphs.planted import TrueMasks, parse_planted, true_masks
 
 # Three modalities, two of them competent in each block.
 WIDE = PlantedSpec(
@@ -295,3 +295,31 @@ def test_options_as_text() -> None:
         parse_planted(PlantedSpec(), {"nois": "1"})
     with pytest.raises(ValueError, match="seed: expected a value of type int"):
         parse_planted(PlantedSpec(), {"seed": "1.5"})
+
+
+def test_true_masks_follow_the_names_of_teachers() -> None:
+    """Teachers in any order, and those that see no single modality left out."""
+    graph = planted_graph(WIDE)
+    assert graph.planted_mask is not None
+    truth = true_masks(graph, ("text", "structure", "audio", "fused", "image"))
+    assert truth is not None
+    np.testing.assert_array_equal(truth.scored, [0, 2, 4])
+    # Columns of the planted mask are in sorted order: audio, image, text.
+    np.testing.assert_array_equal(truth.by_relation, graph.planted_mask[:, [2, 0, 1]])
+    for relation, label in enumerate(graph.relation_labels):
+        for position, name in enumerate(("text", "audio", "image")):
+            assert truth.by_relation[relation, position] == (name in label)
+    assert true_masks(graph, ("structure", "fused")) is None
+    assert true_masks(replace(graph, planted_mask=None), ("text",)) is None
+
+
+def test_distances_to_the_true_mask_by_hand() -> None:
+    """Relation 0 has the modalities a and b right of a, b, c; relation 1 has none right."""
+    truth = TrueMasks(np.array([1, 2, 3]), np.array([[1, 1, 0], [0, 0, 0]], dtype=np.bool_))
+    relations = np.array([0, 0, 0, 0, 1, 1])
+    # The first teacher, and the last, see no modality.
+    rows = ("01101", "11000", "01010", "10000", "10001", "00010")
+    masks = np.array([[bit == "1" for bit in row] for row in rows])
+    np.testing.assert_allclose(truth.wrong_bits(relations, masks), np.array([0, 1, 2, 2, 0, 1]) / 3)
+    jaccard = truth.jaccard_distance(relations, masks)
+    np.testing.assert_allclose(jaccard, [0, 1 / 2, 1 - 1 / 3, 1, 0, 1])
