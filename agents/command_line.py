@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import yaml
 
-# A number to everybody but YAML 1.1, which wants a dot and a sign.
-_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+from graphs.numbers import with_exponents
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -52,9 +50,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
         value = yaml.safe_load(text_value)
     except yaml.YAMLError:
         raise argparse.ArgumentTypeError(f"the value is not YAML: {text!r}") from None
-    if isinstance(value, str) and _EXPONENT.fullmatch(value):
-        value = float(value)
-    return name.strip(), value
+    return name.strip(), with_exponents(value)
 
 
 def add_environment_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,6 +70,18 @@ def add_environment_arguments(parser: argparse.ArgumentParser) -> None:
         help="any other argument of DSoMConfig, e.g. --set gamma=3 --set folds=5; wins over the "
         "learning agents' YAML",
     )
+
+
+def trial_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `add_environment_arguments` parsed, as keywords of `TrialConfig`."""
+    return {
+        "dataset": arguments.dataset,
+        "teachers": arguments.teachers,
+        "epochs": arguments.epochs,
+        "batch": arguments.batch,
+        "environment": dict(arguments.settings),
+        "reward": arguments.reward,
+    }
 
 
 def run(main: Callable[[], int | None]) -> None:

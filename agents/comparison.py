@@ -4,41 +4,30 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
-import platform
 import queue
-import shlex
-import signal
-import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from agents.headroom import head_room
-from agents.machine import cores, processor
+from agents.machine import cores, provenance
 from agents.report import render_report
 from agents.statistics import summarise
-from agents.trial import TrialConfig, finished_trial, resolve, run_trial
+from agents.trial import TrialConfig, fill_caches, finished_trial, resolve, run_trial
 from agents.verdicts import overall_verdict
+from agents.workers import interrupts_wait, worker_pool
 from dsom_env.config import DSoMConfig
-from graphs import load_graph
 from graphs.files import atomic_write
 from students.evaluation import evaluate_ranking
-from teachers.cached_store import open_store
 from teachers.pretraining import load_teachers
 
 FORMAT = 1
 BASELINE = "all"
-_VERSIONS = ("dsom-env", "torch", "numpy", "gymnasium", "stable-baselines3")
 
 
 @dataclass(frozen=True)
@@ -137,13 +126,9 @@ def compare(
 
 def _context(config: ComparisonConfig, quiet: bool) -> dict[str, Any]:
     """Everything about the graph, the teachers and the machine; fills the caches on the way."""
-    _, teachers = resolve(replace(config.trial, agent=BASELINE))
-    graph = load_graph(config.trial.dataset)
-    environment = DSoMConfig.from_kwargs(**config.trial.environment)
-    pretraining, folds, top_k = environment.pretraining, environment.folds, environment.top_k
-    say = None if quiet else lambda line: print(line, file=sys.stderr, flush=True)
     # Once here, so that the workers find everything in the cache.
-    open_store(graph, teachers, pretraining, folds, top_k, report=say)
+    graph, teachers = fill_caches(replace(config.trial, agent=BASELINE), quiet)
+    pretraining = DSoMConfig.from_kwargs(**config.trial.environment).pretraining
     models = load_teachers(graph, teachers, pretraining)
     return {
         "graph": {
@@ -160,13 +145,7 @@ def _context(config: ComparisonConfig, quiet: bool) -> dict[str, Any]:
             }
             for name in teachers
         },
-        "provenance": {
-            "command": shlex.join(["python", *sys.argv]),
-            "machine": processor(),
-            "cores": cores(),
-            "python": platform.python_version(),
-            "versions": {name: version(name) for name in _VERSIONS},
-        },
+        "provenance": provenance(),
     }
 
 
@@ -201,21 +180,9 @@ def _write_results(
 _progress: Any = None
 
 
-def _start_worker(progress: Any) -> None:
-    """One thread per process; Ctrl-C is the parent's business, and its death is ours."""
+def _report_to(progress: Any) -> None:
     global _progress
     _progress = progress
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Without this a killed comparison would leave its workers training for nobody."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _run_in_worker(trial: TrialConfig, folder: Path) -> dict[str, Any] | str:
@@ -228,35 +195,6 @@ def _run_in_worker(trial: TrialConfig, folder: Path) -> dict[str, Any] | str:
         return f"{type(error).__name__}: {error}"
 
 
-@contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Hold Ctrl-C back; processes started meanwhile never see it, not even while they import."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _pool(jobs: int, progress: Any) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes that are gone when the block ends, however it ends."""
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, spawn, initializer=_start_worker, initargs=(progress,))
-    try:
-        yield pool
-    except BaseException:
-        workers = list((pool._processes or {}).values())
-        pool.shutdown(wait=False, cancel_futures=True)
-        for worker in workers:
-            worker.terminate()
-        raise
-    pool.shutdown()
-
-
 def _run_all(
     trials: Sequence[TrialConfig], out: Path, jobs: int, bar: Any
 ) -> Iterator[tuple[TrialConfig, dict[str, Any] | str]]:
@@ -264,8 +202,8 @@ def _run_all(
     if not trials:
         return
     progress = multiprocessing.get_context("spawn").Queue()
-    with _pool(jobs, progress) as pool:
-        with _interrupts_wait():
+    with worker_pool(jobs, _report_to, progress) as pool:
+        with interrupts_wait():
             pending: dict[Future[dict[str, Any] | str], TrialConfig] = {
                 pool.submit(_run_in_worker, trial, trial_folder(out, trial)): trial
                 for trial in trials

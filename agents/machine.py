@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("dsom-env", "torch", "numpy", "gymnasium", "stable-baselines3")
 
 
 def cores() -> int:
@@ -22,3 +27,24 @@ def processor() -> str:
         return platform.processor() or platform.machine()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def provenance(*packages: str) -> dict[str, Any]:
+    """Command, machine, cores and versions, as JSON types.
+
+    Args:
+        *packages: whose versions matter beside those of the packages that everything here needs.
+    """
+    versions = {}
+    for name in (*_PACKAGES, *packages):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "machine": processor(),
+        "cores": cores(),
+        "python": platform.python_version(),
+        "versions": versions,
+    }

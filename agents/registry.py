@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,19 @@ from graphs.naming import unknown
 
 
 @dataclass(frozen=True)
+class Constraint:
+    """Arguments of an algorithm that have to fit together.
+
+    Attributes:
+        names: which.
+        check: raises ValueError, from the number of sub-environments and these arguments by name.
+    """
+
+    names: tuple[str, ...]
+    check: Callable[..., object]
+
+
+@dataclass(frozen=True)
 class AgentSpec:
     """What an agent is.
 
@@ -38,6 +52,8 @@ class AgentSpec:
         action_modes: those that the learner can act in.
         oracle: whether it knows what no agent can know when it chooses, so that it is a bound and
             no rival: head-room is measured up to the best of these.
+        arguments: what a search space may name in section `algorithm`, beside what the YAML does.
+        constraint: see `Constraint`; None where everything fits.
     """
 
     summary: str
@@ -47,6 +63,8 @@ class AgentSpec:
     hyperparameters: str | None = None
     action_modes: tuple[str, ...] = ACTION_MODES
     oracle: bool = False
+    arguments: frozenset[str] = frozenset()
+    constraint: Constraint | None = None
 
 
 def _sb3(algorithm: type[Any]) -> Callable[..., Any]:
@@ -56,16 +74,22 @@ def _sb3(algorithm: type[Any]) -> Callable[..., Any]:
     return make
 
 
+def _minibatch_size(num_envs: int, n_steps: int, minibatches: int) -> int:
+    # Given as a number of parts, minibatches divide the rollout whatever the batch of the student.
+    size = n_steps * num_envs
+    if size % minibatches:
+        raise ValueError(f"minibatches: {minibatches} do not divide a rollout of {size}")
+    if size == minibatches:
+        # Their advantages are normalised.
+        raise ValueError(f"minibatches: {minibatches} of a rollout of {size} hold one step each")
+    return size // minibatches
+
+
 def _ppo(
     env: Any, horizon: int, policy_kwargs: dict[str, Any], minibatches: int, **kwargs: Any
 ) -> Any:
-    # Given as a number of parts, minibatches divide the rollout whatever the batch of the student.
-    size = kwargs["n_steps"] * env.num_envs
-    if size % minibatches:
-        raise ValueError(f"minibatches: {minibatches} do not divide a rollout of {size}")
-    return PPO(
-        "MlpPolicy", env, policy_kwargs=policy_kwargs, batch_size=size // minibatches, **kwargs
-    )
+    size = _minibatch_size(env.num_envs, kwargs["n_steps"], minibatches)
+    return PPO("MlpPolicy", env, policy_kwargs=policy_kwargs, batch_size=size, **kwargs)
 
 
 def _reinforce(env: Any, horizon: int, policy_kwargs: dict[str, Any], **kwargs: Any) -> Any:
@@ -78,6 +102,13 @@ def _all(teachers: tuple[str, ...]) -> Any:
 
 def _none(teachers: tuple[str, ...]) -> Any:
     return np.zeros(len(teachers), dtype=np.bool_)
+
+
+def _arguments(algorithm: type[Any], *ours: str) -> frozenset[str]:
+    """Names of a constructor's arguments, without `ours` and those that a trial fills in itself."""
+    filled = ("policy", "env", "policy_kwargs", "seed", "device", "verbose", "tensorboard_log")
+    names = set(inspect.signature(algorithm).parameters) - {*filled, *ours, "_init_setup_model"}
+    return frozenset(name for name in names if not name.endswith(("_class", "_buffer_kwargs")))
 
 
 AGENTS: dict[str, AgentSpec] = {
@@ -106,11 +137,23 @@ AGENTS: dict[str, AgentSpec] = {
     "oracle:planted": AgentSpec(
         "the true mask of a planted graph", policy=PlantedOracle, oracle=True
     ),
-    "reinforce": AgentSpec("Monte-Carlo policy gradient", learner=_reinforce),
-    "a2c": AgentSpec("advantage actor-critic", learner=_sb3(A2C)),
-    "ppo": AgentSpec("proximal policy optimisation", learner=_ppo),
+    "reinforce": AgentSpec(
+        "Monte-Carlo policy gradient",
+        learner=_reinforce,
+        arguments=_arguments(A2C, "n_steps", "gae_lambda", "vf_coef") | {"episodes"},
+    ),
+    "a2c": AgentSpec("advantage actor-critic", learner=_sb3(A2C), arguments=_arguments(A2C)),
+    "ppo": AgentSpec(
+        "proximal policy optimisation",
+        learner=_ppo,
+        arguments=_arguments(PPO, "batch_size"),
+        constraint=Constraint(("n_steps", "minibatches"), _minibatch_size),
+    ),
     "dqn": AgentSpec(
-        "deep Q-network over all subsets", learner=_sb3(DQN), action_modes=("discrete",)
+        "deep Q-network over all subsets",
+        learner=_sb3(DQN),
+        action_modes=("discrete",),
+        arguments=_arguments(DQN),
     ),
 }
 

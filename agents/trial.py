@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,12 @@ from stable_baselines3.common.logger import Logger, configure
 
 import dsom_env as _registration  # noqa: F401 - registers DSoM-v0
 from agents.calibration import calibrate, learned_preferences
-from agents.hyperparameters import load_hyperparameters, parse_hyperparameters
+from agents.hyperparameters import (
+    SECTIONS,
+    Sections,
+    load_hyperparameters,
+    parse_hyperparameters,
+)
 from agents.recording import RecordedStudent, open_writer
 from agents.registry import AGENTS, AgentSpec, agent_spec
 from dsom_env.classroom import derived_seed
@@ -34,6 +40,8 @@ from graphs.naming import unknown
 from graphs.plugged_in import plugged_in_code
 from students.registry import STUDENTS, make_student
 from students.scorer import Scorer
+from students.training import DivergedError
+from teachers.cached_store import open_store
 from teachers.registry import TEACHERS
 
 FORMAT = 1
@@ -137,6 +145,86 @@ def _check_settings(names: Iterable[str]) -> None:
             raise unknown("keyword", name, valid)
 
 
+def fill_caches(
+    config: TrialConfig, quiet: bool = False
+) -> tuple[MultimodalGraph, tuple[str, ...]]:
+    """Train the teachers of a trial and ask them, unless the caches hold their answers already.
+
+    Args:
+        config: the trial.
+        quiet: without lines on stderr while teachers are trained.
+
+    Returns:
+        The graph, and the names of the teachers.
+    """
+    _, teachers = resolve(config)
+    graph = load_graph(config.dataset)
+    environment = DSoMConfig.from_kwargs(**config.environment)
+    say = None if quiet else lambda line: print(line, file=sys.stderr, flush=True)
+    pretraining, folds, top_k = environment.pretraining, environment.folds, environment.top_k
+    open_store(graph, teachers, pretraining, folds, top_k, report=say)
+    return graph, teachers
+
+
+def hyperparameters_of(config: TrialConfig) -> Sections:
+    """What the agent's YAML says of the trial's dataset; nothing for agents that do not learn."""
+    spec = AGENTS.get(config.agent)
+    if spec is None or spec.learner is None:
+        return {section: {} for section in SECTIONS}
+    dataset = load_graph(config.dataset).name
+    if spec.hyperparameters is None:
+        return load_hyperparameters(config.agent, dataset)
+    return parse_hyperparameters(spec.hyperparameters, f"agent {config.agent}", dataset)
+
+
+@dataclass(frozen=True)
+class TrainedStudent:
+    """A student whose budget is spent, before anybody reads the test split.
+
+    Attributes:
+        recorded: the environment, with the student's curves and its best state on valid.
+        extras: entries of the result that are not read off the student.
+        seconds: wall-clock time.
+    """
+
+    recorded: RecordedStudent
+    extras: dict[str, Any]
+    seconds: float
+
+
+def train_student(
+    config: TrialConfig,
+    folder: Path | None = None,
+    on_epoch: OnEpoch | None = None,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> TrainedStudent:
+    """The part of a trial that reads train and valid only.
+
+    Args:
+        config: what to run.
+        folder: gets the agent's `policy.safetensors` and TensorBoard files; None writes nothing.
+        on_epoch: called with (epoch, valid MRR); what it raises ends the training.
+        changes: `algorithm` and `policy` of a learner, key by key instead of its YAML's.
+
+    Raises:
+        ValueError: see `resolve`; or changes of an agent that does not learn.
+        DivergedError: the student, or the agent, has no finite numbers left.
+    """
+    spec, teachers = resolve(config)
+    if changes and not spec.learner:
+        raise ValueError(f"{config.agent} does not learn: it has no {' or '.join(changes)}")
+    started = time.perf_counter()
+    writer = open_writer(folder)
+    if spec.learner:
+        recorded, extras = _run_learner(config, spec, teachers, writer, folder, on_epoch, changes)
+    else:
+        recorded, extras = _run_policy(config, spec, teachers, writer, on_epoch)
+    seconds = time.perf_counter() - started
+    if writer:
+        writer.close()
+    return TrainedStudent(recorded, {"oracle": spec.oracle, **extras}, seconds)
+
+
 def run_trial(
     config: TrialConfig, folder: Path | None = None, on_epoch: OnEpoch | None = None
 ) -> dict[str, Any]:
@@ -151,22 +239,17 @@ def run_trial(
     Returns:
         An entry of `runs` of `results.json` (docs/results-format.md).
     """
-    spec, teachers = resolve(config)
-    started = time.perf_counter()
-    writer = open_writer(folder)
-    runner = _run_learner if spec.learner else _run_policy
-    recorded, extras = runner(config, spec, teachers, writer, folder, on_epoch)
-    seconds = time.perf_counter() - started
+    trained = train_student(config, folder, on_epoch)
+    recorded, extras = trained.recorded, trained.extras
     classroom = recorded.classroom
     assert recorded.best_state is not None  # noqa: S101 - a budget has at least one epoch
     classroom.trainer.load_state_dict(recorded.best_state)
     result = {
         "agent": config.agent,
-        "oracle": spec.oracle,
         "seed": config.seed,
         "valid": classroom.evaluate("valid"),
         "test": classroom.evaluate("test"),
-        "seconds": round(seconds, 2),
+        "seconds": round(trained.seconds, 2),
         "search_epochs": extras.pop("search_epochs", 0.0),
         "best_epoch": recorded.best_epoch,
         "student_steps": recorded.steps,
@@ -176,8 +259,6 @@ def run_trial(
         "curves": recorded.curves,
         **extras,
     }
-    if writer:
-        writer.close()
     if folder:
         weights = {k: v.contiguous().cpu() for k, v in recorded.best_state["scorer"].items()}
         atomic_write(folder / "student.safetensors", safetensors.torch.save(weights))
@@ -265,7 +346,6 @@ def _run_policy(
     spec: AgentSpec,
     teachers: tuple[str, ...],
     writer: Any,
-    folder: Path | None,
     on_epoch: OnEpoch | None,
 ) -> tuple[RecordedStudent, dict[str, Any]]:
     """A plain loop for agents that do not learn; `gate` is the reward that costs them nothing."""
@@ -334,15 +414,13 @@ def _run_learner(
     writer: Any,
     folder: Path | None,
     on_epoch: OnEpoch | None,
+    given: Mapping[str, Mapping[str, Any]] | None,
 ) -> tuple[RecordedStudent, dict[str, Any]]:
     """Stable-Baselines3 drives; the student learns from what it explores."""
     assert spec.learner is not None  # noqa: S101 - the caller dispatched on it
-    dataset = load_graph(config.dataset).name
-    parameters = (
-        load_hyperparameters(config.agent, dataset)
-        if spec.hyperparameters is None
-        else parse_hyperparameters(spec.hyperparameters, f"agent {config.agent}", dataset)
-    )
+    parameters = hyperparameters_of(config)
+    for section, values in (given or {}).items():
+        parameters[section] |= values
     changes = dict(parameters["environment"])
     if config.reward:
         changes["reward"] = config.reward
@@ -368,7 +446,13 @@ def _run_learner(
     model.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]) if folder else quiet)
     callback = _StopWhenSpent(recorded, on_epoch)
     # Schedules (DQN's exploration, decaying rates) run over the budget; the callback ends it.
-    model.learn(recorded.steps * recorded.num_envs, callback=callback, log_interval=8)
+    try:
+        model.learn(recorded.steps * recorded.num_envs, callback=callback, log_interval=8)
+    except ValueError as error:
+        # The distributions of a policy that has diverged refuse its logits, in words about those.
+        if all(bool(weights.isfinite().all()) for weights in model.policy.parameters()):
+            raise
+        raise DivergedError(f"the weights of {config.agent}'s policy are not finite") from error
     used = {name: changes[name] for name in parameters["environment"]}
     mode = changes.get("action_mode", DSoMConfig.action_mode)
     preferences, kind = learned_preferences(model, recorded.classroom, mode)

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 from numbers import Real
+
+# A number to everybody but YAML 1.1, which wants a dot and a sign.
+_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
 def is_number(value: object) -> bool:
     """Whether it is a finite number; NumPy's count too, truth values and text do not."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def with_exponents(value: object) -> object:
+    """A value as YAML gives it, `1e-3` as the number that its writer meant, in lists too."""
+    if isinstance(value, list):
+        return [with_exponents(part) for part in value]
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value

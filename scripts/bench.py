@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,7 +33,7 @@ from benchmarks import (
 from benchmarks.measuring import CLOCKS, Settings, Target, use_clock
 
 from agents.command_line import parse_names, run
-from agents.machine import cores, processor
+from agents.machine import provenance
 from graphs.files import atomic_write
 from graphs.graph import GraphWarning
 from graphs.naming import unknown
@@ -44,7 +42,6 @@ FORMAT = 1
 # Those that need --graph, and all.
 ON_GRAPH = ("student", "evaluation", "store", "profile")
 SECTIONS = ("products", "rows", "student", "env", "evaluation", "store", "memory", "profile")
-VERSIONS = ("dsom-env", "torch", "numpy", "gymnasium", "stable-baselines3", "pykeen")
 
 
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -144,26 +141,6 @@ def measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Target]
     return found, targets
 
 
-def provenance(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What a reader has to know of the machine and the run."""
-    versions = {}
-    for name in VERSIONS:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed"
-    return {
-        "command": shlex.join(["python", *sys.argv]),
-        "machine": processor(),
-        "cores": cores(),
-        "clock": arguments.clock,
-        "threads": torch.get_num_threads(),
-        "python": sys.version.split()[0],
-        "denormals": "kept" if arguments.keep_denormals else "flushed to zero",
-        "versions": versions,
-    }
-
-
 def show(found: dict[str, Any], targets: list[Target]) -> None:
     """Print what is not in the targets, then the targets."""
     for name, values in found.get("products", {}).get("gflops", {}).items():
@@ -215,7 +192,10 @@ def main() -> None:
     if arguments.out:
         document = {
             "format": FORMAT,
-            **provenance(arguments),
+            **provenance("pykeen"),
+            "clock": arguments.clock,
+            "threads": torch.get_num_threads(),
+            "denormals": "kept" if arguments.keep_denormals else "flushed to zero",
             "sections": found,
             "targets": [target.to_json() for target in targets],
         }

@@ -8,7 +8,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from agents.command_line import add_environment_arguments, parse_names, parse_seeds, run
+from agents.command_line import (
+    add_environment_arguments,
+    parse_names,
+    parse_seeds,
+    run,
+    trial_arguments,
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,15 +46,7 @@ def main() -> int:
     arguments = parser().parse_args()
     if arguments.jobs is not None and arguments.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {arguments.jobs}")
-    trial = TrialConfig(
-        agent="all",
-        dataset=arguments.dataset,
-        teachers=arguments.teachers,
-        epochs=arguments.epochs,
-        batch=arguments.batch,
-        environment=dict(arguments.settings),
-        reward=arguments.reward,
-    )
+    trial = TrialConfig("all", **trial_arguments(arguments))
     config = ComparisonConfig(arguments.agents, arguments.seeds, trial)
     try:
         results = compare(config, arguments.out, arguments.jobs, arguments.quiet)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from agents.command_line import add_environment_arguments, run
+from agents.command_line import add_environment_arguments, run, trial_arguments
 
 
 def main() -> None:
@@ -32,16 +32,7 @@ def main() -> None:
         if arguments.threads < 1:
             raise ValueError(f"--threads must be at least 1, got {arguments.threads}")
         torch.set_num_threads(arguments.threads)
-    config = TrialConfig(
-        agent=arguments.agent,
-        seed=arguments.seed,
-        dataset=arguments.dataset,
-        teachers=arguments.teachers,
-        epochs=arguments.epochs,
-        batch=arguments.batch,
-        environment=dict(arguments.settings),
-        reward=arguments.reward,
-    )
+    config = TrialConfig(arguments.agent, arguments.seed, **trial_arguments(arguments))
     resolve(config)
     result = finished_trial(arguments.out, config)
     if result is None:

@@ -65,3 +65,9 @@ def test_no_global_randomness_and_no_unsafe_loading() -> None:
 def test_every_yaml_has_an_agent_and_every_learner_a_yaml() -> None:
     names = {path.stem for path in (ROOT / "agents" / "hyperparameters").glob("*.yml")}
     assert names == {name for name, spec in AGENTS.items() if spec.learner}
+
+
+def test_every_learner_has_a_search_space() -> None:
+    """And the others share one."""
+    names = {path.stem for path in (ROOT / "agents/hyperparameters/spaces").glob("*.yml")}
+    assert names == {"environment", *(name for name, spec in AGENTS.items() if spec.learner)}

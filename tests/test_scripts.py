@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -105,6 +106,13 @@ def test_everybody_trains_the_same_teachers(
         ("compare.py", ["--agents", "all", "--seeds", "0"], "count"),
         ("compare.py", ["--agents", "all", "--jobs", "0"], "--jobs"),
         ("compare.py", ["--agents", "all", "--teachers", "structur"], "structure"),
+        ("tune.py", ["--agent", "ppoo", "--dataset", SMALL], "ppo"),
+        ("tune.py", ["--agent", "ppo", "--dataset", SMALL, "--batch", "6"], "spaces/ppo.yml"),
+        ("tune.py", ["--agent", "ppo", "--space", "nowhere.yml"], "nowhere.yml"),
+        ("tune.py", ["--agent", "all", "--space", "Makefile"], "Makefile"),
+        ("tune.py", ["--agent", "ppo", "--jobs", "0"], "jobs"),
+        ("tune.py", ["--agent", "all", "--write"], "does not learn"),
+        ("tune.py", ["--agent", "ppo", "--write", "emoji"], "--write"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(
@@ -154,6 +162,7 @@ def _heed_ctrl_c() -> None:
     [
         ("train.py", ["--agent", "none", "--out", "x"]),
         ("compare.py", ["--agents", "none", "--out", "x"]),
+        ("tune.py", ["--agent", "all", "--out", "x"]),
         ("evaluate.py", ["x"]),
     ],
 )
@@ -203,25 +212,7 @@ def test_ctrl_c_while_workers_start_is_quiet(tmp_path: Path) -> None:
 def test_killed_comparison_leaves_no_workers_and_resumes(tmp_path: Path) -> None:
     out = tmp_path / "c"
     arguments = ["--dataset", SMALL, "--agents", "none,all", "--seeds", "2", "--out", str(out)]
-    command = [sys.executable, str(ROOT / "scripts" / "compare.py"), *arguments, *SETTINGS]
-    marker = f"DSOM_TEST_RUN={tmp_path}"
-    environment = os.environ | {"DSOM_TEST_RUN": str(tmp_path)}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-
-    def alive() -> list[int]:
-        found = []
-        for folder in Path("/proc").iterdir():
-            try:
-                if folder.name.isdigit() and marker in (folder / "environ").read_text():
-                    found.append(int(folder.name))
-            except (OSError, UnicodeDecodeError):
-                continue
-        return found
-
-    wait_for(lambda: any(out.rglob("result.json")))
-    process.kill()
-    process.wait()
-    wait_for(lambda: not alive())
+    kill_when("compare.py", [*arguments, *SETTINGS], lambda: any(out.rglob("result.json")))
     done = program("compare.py", *arguments, *SETTINGS, "--quiet")
     assert done.returncode == 0, done.stderr
     results = json.loads((out / "results.json").read_text("utf-8"))
@@ -233,6 +224,69 @@ def test_killed_comparison_leaves_no_workers_and_resumes(tmp_path: Path) -> None
         one.pop("seconds")
         other.pop("seconds")
         assert one == other
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
+def test_killed_study_leaves_no_workers_and_resumes(tmp_path: Path) -> None:
+    out = tmp_path / "t"
+    arguments = ["--dataset", SMALL, "--agent", "all", "--trials", "6", "--jobs", "2"]
+    command = [*arguments, "--out", str(out), *SETTINGS]
+    kill_when("tune.py", command, (out / "study.json").exists)
+    finished = json.loads((out / "study.json").read_text("utf-8"))["trials"]
+    done = program("tune.py", *command)
+    assert done.returncode == 0, done.stderr
+    assert "[I " not in done.stderr, "Optuna is silent"
+    study = json.loads((out / "study.json").read_text("utf-8"))
+    states = [trial["state"] for trial in study["trials"]]
+    assert study["complete"]
+    assert len(states) - states.count("failed") == 6
+    assert study["trials"][0] == finished[0] or finished[0]["state"] == "running"
+    assert done.stdout.splitlines()[1].split()[0] == str(study["best"]["number"])
+    gamma = study["best"]["parameters"]["environment"]["gamma"]
+    assert f"--set gamma={gamma}" in done.stdout
+    other = program("tune.py", *command, "--no-prune")
+    assert (other.returncode, "another configuration" in other.stderr) == (2, True)
+
+
+def test_tuning_without_optuna_is_one_sentence(tmp_path: Path) -> None:
+    """Optuna is an extra."""
+    (tmp_path / "optuna.py").write_text("raise ModuleNotFoundError('none', name='optuna')")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "tune.py"), "--agent", "all", "--out", "x"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: tuning needs Optuna: pip install 'dsom-env[tune]'\n"
+
+
+def kill_when(name: str, arguments: list[str], condition: Callable[[], bool]) -> None:
+    """Start a program, kill it once a condition holds, and wait for its workers to end."""
+    marker = secrets.token_hex(8)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts" / name), *arguments],
+        env=os.environ | {"DSOM_TEST_RUN": marker},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def alive() -> list[int]:
+        found = []
+        for folder in Path("/proc").iterdir():
+            try:
+                if folder.name.isdigit() and marker in (folder / "environ").read_text():
+                    found.append(int(folder.name))
+            except (OSError, UnicodeDecodeError):
+                continue
+        return found
+
+    wait_for(condition)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not alive())
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:

@@ -66,8 +66,8 @@ def test_wheel_holds_what_it_needs(wheel: Path) -> None:
     assert len([name for name in teachers if name.endswith(".safetensors")]) == 4
     assert sum(teachers.values()) <= 12 * MIB
     typed = [f"{package}/py.typed" for package in PACKAGES]
-    settings = (ROOT / "agents" / "hyperparameters").glob("*.yml")
-    for name in [*typed, *(f"agents/hyperparameters/{path.name}" for path in settings)]:
+    settings = (ROOT / "agents" / "hyperparameters").rglob("*.yml")
+    for name in [*typed, *(path.relative_to(ROOT).as_posix() for path in settings)]:
         assert name in sizes
     tops = {name.split("/")[0] for name in sizes}
     assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)

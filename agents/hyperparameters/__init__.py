@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import yaml
@@ -10,9 +11,10 @@ import yaml
 from graphs.naming import unknown
 
 SECTIONS = ("environment", "algorithm", "policy")
+Sections = dict[str, dict[str, Any]]
 
 
-def load_hyperparameters(agent: str, dataset: str) -> dict[str, dict[str, Any]]:
+def load_hyperparameters(agent: str, dataset: str) -> Sections:
     """Sections `environment`, `algorithm` and `policy` of an agent on a dataset.
 
     Entries under the dataset's name override those under `default`, key by key.
@@ -20,16 +22,21 @@ def load_hyperparameters(agent: str, dataset: str) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: the file has an unknown section; names the nearest.
     """
-    text = files(__name__).joinpath(f"{agent}.yml").read_text("utf-8")
+    text = hyperparameters_file(agent).read_text("utf-8")
     return parse_hyperparameters(text, f"{agent}.yml", dataset)
 
 
-def parse_hyperparameters(text: str, name: str, dataset: str) -> dict[str, dict[str, Any]]:
+def hyperparameters_file(agent: str) -> Traversable:
+    """The YAML named after an agent."""
+    return files(__name__).joinpath(f"{agent}.yml")
+
+
+def parse_hyperparameters(text: str, name: str, dataset: str) -> Sections:
     """See `load_hyperparameters`; `name` is what errors call the file."""
     document = yaml.safe_load(text)
     if not isinstance(document, dict) or "default" not in document:
         raise ValueError(f"{name}: expected a mapping with an entry 'default'")
-    merged: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    merged: Sections = {section: {} for section in SECTIONS}
     for entry in ("default", dataset):
         for section, values in (document.get(entry) or {}).items():
             if section not in SECTIONS:

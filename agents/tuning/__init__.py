@@ -1,0 +1,1 @@
+"""A search for hyperparameters: the study behind `scripts/tune.py` (docs/tuning.md)."""
