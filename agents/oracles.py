@@ -34,8 +34,8 @@ def judged_by(classroom: Classroom) -> Combination:
 def strangers(classroom: Classroom) -> TeacherStore:
     """Opinions of teachers that did not train on what they are asked: the memory is taken out."""
     config = classroom.config
-    if config.folds > 1:
-        return classroom.store
+    if (config.judged_folds or config.folds) > 1:
+        return classroom.judged_store
     return open_store(classroom.graph, classroom.teachers, config.pretraining, FOLDS, config.top_k)
 
 

@@ -24,7 +24,7 @@ from students.forward import Forward
 from students.registry import make_student
 from students.training import StepReport, Trainer, TrainingConfig
 from teachers.cached_store import open_store
-from teachers.store import Opinions
+from teachers.store import Opinions, TeacherStore
 
 Weights = NDArray[np.float32]
 P = ParamSpec("P")
@@ -76,7 +76,8 @@ class Lesson:
         rows: int64 `[batch]`, positions among the training queries.
         queries: the queries.
         forward: the student's logits of them.
-        opinions: the teachers' answers to them.
+        opinions: the teachers' answers to them, which teach.
+        judged: their answers by which they are judged; `opinions` again unless they differ.
         envs: int64 `[batch]`, the sub-environments that hold them.
     """
 
@@ -84,6 +85,7 @@ class Lesson:
     queries: Queries
     forward: Forward
     opinions: Opinions
+    judged: Opinions
     envs: IntArray
 
 
@@ -108,15 +110,9 @@ class Classroom:
     ) -> None:
         self.config, self.graph, self.teachers = config, graph, teachers
         self.device = resolve_device(config.device)
-        self.store = open_store(
-            graph,
-            teachers,
-            config.pretraining,
-            config.folds,
-            config.top_k,
-            report=_say if config.verbose else None,
-        )
-        self.observer = Observer(graph, self.store, config.hide)
+        self.store = self._open_store(config.folds)
+        self.judged_store = self._open_store(config.judged_folds or config.folds)
+        self.observer = Observer(graph, self.judged_store, config.hide)
         self.queries = graph.queries("train")
         triples = len(graph.triples["train"])
         withheld = reward_split(triples, config.withheld)
@@ -128,6 +124,13 @@ class Classroom:
         # Both directions of a triple are withheld together.
         self.taught_rows: IntArray = np.concatenate([taught, taught + triples])
         self.withheld_rows: IntArray = np.concatenate([withheld, withheld + triples])
+
+    def _open_store(self, folds: int) -> TeacherStore:
+        config = self.config
+        report = _say if config.verbose else None
+        return open_store(
+            self.graph, self.teachers, config.pretraining, folds, config.top_k, report=report
+        )
 
     def start_student(self, seed: int) -> None:
         """A new student and a new order of queries, from `seed` alone."""
@@ -168,13 +171,15 @@ class Classroom:
         queries = self.queries[rows]
         with torch.set_grad_enabled(self.config.cotrain):
             forward = self.trainer.forward(queries)
-        opinions = self.store.opinions(rows, self.device)
+        opinions = judged = self.store.opinions(rows, self.device)
+        if self.judged_store is not self.store:
+            judged = self.judged_store.opinions(rows, self.device)
         envs = np.arange(len(rows)) if envs is None else envs
-        return Lesson(rows, queries, forward, opinions, envs)
+        return Lesson(rows, queries, forward, opinions, judged, envs)
 
     def observe(self, lesson: Lesson) -> NDArray[np.float32]:
         """Observations of the lesson, `[batch, columns]`."""
-        return self.observer.observe(lesson.rows, lesson.forward, self.trainer, lesson.opinions)
+        return self.observer.observe(lesson.rows, lesson.forward, self.trainer, lesson.judged)
 
     def soft_labels(self, lesson: Lesson, weights: Weights) -> list[SoftLabel]:
         """Soft labels of the chosen teachers; `weights` `[batch, teachers]`, 0 for not chosen."""
@@ -220,13 +225,15 @@ class Classroom:
 
 
 def answer_log_probs(lesson: Lesson) -> tuple[Tensor, Tensor]:
-    """Student's `[batch]` and each teacher's `[batch, teachers]` log-probability of the answers."""
+    """Student's `[batch]` and each teacher's `[batch, teachers]` log-probability of the answers.
+
+    The teachers' are those by which they are judged.
+    """
     answers = lesson.forward.answers
     student = lesson.forward.answer_log_probs()
-    opinions = lesson.opinions
     # The store lists every query's answer, once.
-    listed = opinions.entities == answers[opinions.rows]
-    return student, opinions.log_probs[listed]
+    listed = lesson.judged.entities == answers[lesson.judged.rows]
+    return student, lesson.judged.log_probs[listed]
 
 
 def _say(line: str) -> None:

@@ -65,7 +65,9 @@ class DSoMConfig:
         gamma, alpha, beta, temperature, neighbors, partition, beta_warmup: see
             `students.distillation.DistillationConfig`.
         combination: how chosen teachers become a soft label, see `Opinions.soft_labels`.
-        folds: 1 for teachers' in-sample answers, K ≥ 2 for cross-fitted ones.
+        folds: 1 for soft labels from the teachers' in-sample answers, K ≥ 2 from cross-fitted ones.
+        judged_folds: the same for the answers by which teachers are judged: what the state shows of
+            them and what `gate` pays for. In-sample these are memory. None for those that teach.
         top_k: entities that the store lists per teacher; None for exact logits.
         teacher_rank: complex dimensions of the teachers.
         teacher_learning_rate: of their Adagrad.
@@ -107,6 +109,7 @@ class DSoMConfig:
     beta_warmup: float = 0.0
     combination: Literal["log_probs", "probs", "per_teacher"] = "log_probs"
     folds: int = 1
+    judged_folds: int | None = None
     top_k: int | None = 64
     teacher_rank: int = 64
     teacher_learning_rate: float = 0.1
@@ -157,7 +160,7 @@ class DSoMConfig:
         counts = ("horizon", "rank", "folds", "teacher_rank", "teacher_batch", "teacher_epochs")
         for argument in counts:
             _require_count(argument, getattr(self, argument))
-        for argument in ("max_episode_steps", "top_k"):
+        for argument in ("judged_folds", "max_episode_steps", "top_k"):
             if getattr(self, argument) is not None:
                 _require_count(argument, getattr(self, argument))
         self._check_numbers()

@@ -103,25 +103,25 @@ class Improvement(Reward):
 class Gate(Reward):
     """`log p^a_t − log p^S_t` where positive: how much more the chosen teachers favour the answer.
 
-    Reconstruction. Needs no second pass of the student and no update. Maximised by the single
-    most confident teacher (findings.md 3): a baseline for the other rewards.
+    Reconstruction. Needs no second pass of the student and no update. Probabilities are those by
+    which teachers are judged (`judged_folds`): in-sample ones reward memory, and cross-fitted ones
+    what a teacher knows. A policy that sees how probable the answer is picks with hindsight the
+    teacher that happens to have it, and takes the ensemble apart (findings.md 3): hide the columns
+    `answer` from it, and it learns whom to trust on what kind of query.
     """
 
     def before_update(self, lesson: Lesson, labels: list[SoftLabel]) -> None:
-        """Keep the soft labels, and what the student says before it learns from them."""
-        self._labels, self._before = labels, self._student(lesson)
+        """Keep what the student says before it learns."""
+        self._before = self._student(lesson)
 
     def after_update(
         self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: NDArray[np.bool_]
     ) -> Rewards:
         """See the class."""
-        if report is None:
-            student = self._student(lesson)
-            labels = self.classroom.soft_labels(lesson, weights)
-        else:
-            student, labels = self._before, self._labels
+        student = self._student(lesson) if report is None else self._before
+        chosen = torch.from_numpy(weights).to(student.device)
         gain = torch.zeros_like(student)
-        for label in labels:
+        for label in lesson.judged.soft_labels(chosen, self.classroom.config.combination):
             log_p = self._teachers(label, lesson)
             gain = gain + torch.where(label.weight > 0, label.weight * (log_p - student), 0.0)
         # Negative values would punish every teacher once the student has memorised its triples.
