@@ -127,7 +127,7 @@ def compare(
 def _context(config: ComparisonConfig, quiet: bool) -> dict[str, Any]:
     """Everything about the graph, the teachers and the machine; fills the caches on the way."""
     # Once here, so that the workers find everything in the cache.
-    graph, teachers = fill_caches(replace(config.trial, agent=BASELINE), quiet)
+    graph, teachers = fill_caches(config.trial, config.agents, quiet)
     pretraining = DSoMConfig.from_kwargs(**config.trial.environment).pretraining
     models = load_teachers(graph, teachers, pretraining)
     return {

@@ -14,14 +14,15 @@ from torch import Tensor
 from agents.policies import MaskPolicy, Probe
 from dsom_env.classroom import Classroom, Lesson, Weights
 from dsom_env.competence import filtered_log_probs
+from dsom_env.config import DSoMConfig
 from graphs import Queries
 from teachers.cached_store import open_store
 from teachers.store import Combination, Opinions, TeacherStore
 
 # Of more teachers than these there are too many subsets to try them all for every query.
 MOST_TEACHERS = 10
-# Folds of the store that oracles judge by, where the environment has an in-sample one.
-FOLDS = 5
+# Of the store that oracles judge by, where the environment has in-sample ones only.
+_FOLDS = 5
 _CHUNK = 2048
 
 
@@ -31,12 +32,22 @@ def judged_by(classroom: Classroom) -> Combination:
     return "log_probs" if combination == "per_teacher" else combination
 
 
+def strangers_folds(config: DSoMConfig) -> int:
+    """Folds of the store that takes memory out: the environment's, or five."""
+    folds = config.judged_folds or config.folds
+    return folds if folds > 1 else _FOLDS
+
+
 def strangers(classroom: Classroom) -> TeacherStore:
-    """Opinions of teachers that did not train on what they are asked: the memory is taken out."""
+    """Opinions of teachers that did not train on what they are asked."""
     config = classroom.config
-    if (config.judged_folds or config.folds) > 1:
-        return classroom.judged_store
-    return open_store(classroom.graph, classroom.teachers, config.pretraining, FOLDS, config.top_k)
+    return open_store(
+        classroom.graph,
+        classroom.teachers,
+        config.pretraining,
+        strangers_folds(config),
+        config.top_k,
+    )
 
 
 class GreedyOracle(MaskPolicy):

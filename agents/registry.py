@@ -52,6 +52,8 @@ class AgentSpec:
         action_modes: those that the learner can act in.
         oracle: whether it knows what no agent can know when it chooses, so that it is a bound and
             no rival: head-room is measured up to the best of these.
+        cross_fitted: whether it asks teachers that did not train on the query's triple, in whatever
+            way those of the environment are asked.
         arguments: what a search space may name in section `algorithm`, beside what the YAML does.
         constraint: see `Constraint`; None where everything fits.
     """
@@ -63,6 +65,7 @@ class AgentSpec:
     hyperparameters: str | None = None
     action_modes: tuple[str, ...] = ACTION_MODES
     oracle: bool = False
+    cross_fitted: bool = False
     arguments: frozenset[str] = frozenset()
     constraint: Constraint | None = None
 
@@ -128,11 +131,13 @@ AGENTS: dict[str, AgentSpec] = {
         "greedy, sees the answer as strangers to the triple tell it",
         policy=lambda: GreedyOracle(cross_fitted=True),
         oracle=True,
+        cross_fitted=True,
     ),
     "oracle:relation": AgentSpec(
         "the subset per relation that predicts best out of fold",
         policy=RelationOracle,
         oracle=True,
+        cross_fitted=True,
     ),
     "oracle:planted": AgentSpec(
         "the true mask of a planted graph", policy=PlantedOracle, oracle=True

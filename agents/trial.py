@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from agents.hyperparameters import (
     load_hyperparameters,
     parse_hyperparameters,
 )
+from agents.oracles import strangers_folds
 from agents.recording import RecordedStudent, open_writer
 from agents.registry import AGENTS, AgentSpec, agent_spec
 from dsom_env.classroom import derived_seed
@@ -146,23 +147,33 @@ def _check_settings(names: Iterable[str]) -> None:
 
 
 def fill_caches(
-    config: TrialConfig, quiet: bool = False
+    config: TrialConfig, agents: Sequence[str], quiet: bool = False
 ) -> tuple[MultimodalGraph, tuple[str, ...]]:
-    """Train the teachers of a trial and ask them, unless the caches hold their answers already.
+    """Train the teachers of some trials and ask them, unless the caches hold their answers already.
 
     Args:
-        config: the trial.
+        config: what the trials share.
+        agents: whose they are; a learner's YAML, and oracles, may want cross-fitted answers too.
         quiet: without lines on stderr while teachers are trained.
 
     Returns:
         The graph, and the names of the teachers.
     """
-    _, teachers = resolve(config)
     graph = load_graph(config.dataset)
-    environment = DSoMConfig.from_kwargs(**config.environment)
     say = None if quiet else lambda line: print(line, file=sys.stderr, flush=True)
-    pretraining, folds, top_k = environment.pretraining, environment.folds, environment.top_k
-    open_store(graph, teachers, pretraining, folds, top_k, report=say)
+    for agent in agents:
+        trial = replace(config, agent=agent)
+        spec, teachers = resolve(trial)
+        arguments = hyperparameters_of(trial)["environment"] | config.environment
+        environment = DSoMConfig.from_kwargs(**arguments)
+        wanted = {environment.folds, environment.judged_folds or environment.folds}
+        if spec.cross_fitted:
+            wanted.add(strangers_folds(environment))
+        for folds in sorted(wanted):
+            open_store(
+                graph, teachers, environment.pretraining, folds, environment.top_k, report=say
+            )
+    _, teachers = resolve(replace(config, agent="all"))
     return graph, teachers
 
 

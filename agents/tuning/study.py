@@ -131,7 +131,7 @@ def tune(
     out.mkdir(parents=True, exist_ok=True)
     study = _open_study(config, key, out)
     # Once here, so that the workers find everything in the cache.
-    graph, _ = fill_caches(config.trial, quiet)
+    graph, _ = fill_caches(config.trial, [config.trial.agent], quiet)
     context = {
         "config": config.to_json(),
         "graph": {"name": graph.name, "fingerprint": graph.fingerprint},

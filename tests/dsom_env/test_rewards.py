@@ -388,3 +388,20 @@ def test_withheld_triples_are_never_taught() -> None:
         for e, r, a in zip(info["entity"], info["relation"], info["answer"], strict=True):
             triple = (e, r, a) if r < relations else (a, r - relations, e)
             assert triple not in withheld
+
+
+def test_judged_by_strangers_taught_by_acquaintances() -> None:
+    """Shown and paid as with a cross-fitted store, taught as with an in-sample one, to the bit."""
+    masks = np.random.default_rng(4).integers(0, 2, (32, 4))
+    seen, paid, table = [], [], []
+    for arguments in ({"judged_folds": 3}, {"folds": 3}, {}):
+        env = make(32, reward="gate", **arguments)
+        seen.append(env.reset(seed=0)[0])
+        paid.append(env.step(masks)[1])
+        scorer = env.unwrapped.classroom.trainer.scorer
+        table.append(torch.cat([p.detach().flatten() for p in scorer.parameters()]))
+    np.testing.assert_array_equal(seen[0], seen[1])
+    np.testing.assert_array_equal(paid[0], paid[1])
+    assert torch.equal(table[0], table[2])
+    assert not torch.equal(table[0], table[1])
+    assert (seen[0] != seen[2]).any()
