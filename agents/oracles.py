@@ -16,7 +16,6 @@ from dsom_env.classroom import Classroom, Lesson, Weights
 from dsom_env.competence import filtered_log_probs
 from dsom_env.config import DSoMConfig
 from graphs import Queries
-from teachers.cached_store import open_store
 from teachers.store import Combination, Opinions, TeacherStore
 
 # Of more teachers than these there are too many subsets to try them all for every query.
@@ -40,14 +39,7 @@ def strangers_folds(config: DSoMConfig) -> int:
 
 def strangers(classroom: Classroom) -> TeacherStore:
     """Opinions of teachers that did not train on what they are asked."""
-    config = classroom.config
-    return open_store(
-        classroom.graph,
-        classroom.teachers,
-        config.pretraining,
-        strangers_folds(config),
-        config.top_k,
-    )
+    return classroom.open_store(strangers_folds(classroom.config))
 
 
 class GreedyOracle(MaskPolicy):
@@ -73,7 +65,7 @@ class GreedyOracle(MaskPolicy):
         device = lesson.forward.answers.device
         opinions = lesson.opinions
         if self.cross_fitted:
-            opinions = self.store.opinions(lesson.rows, device)
+            opinions = classroom.opinions(lesson.rows, self.store)
         batch, teachers = opinions.log_tail.shape
         rows = torch.arange(batch, device=device)
 
@@ -102,7 +94,7 @@ class GreedyOracle(MaskPolicy):
         (label,) = opinions.soft_labels(mask, judged_by(classroom))
         answers = torch.from_numpy(queries.answers).to(mask.device)
         if self.cross_fitted:
-            return filtered_log_probs(label, queries, classroom.graph)
+            return filtered_log_probs(label, queries, classroom.taught_graph)
         return label.log_probs[label.entities == answers[label.rows]]
 
 
@@ -125,16 +117,16 @@ class RelationOracle(MaskPolicy):
             raise ValueError(
                 f"oracle:relation tries every subset: at most {MOST_TEACHERS} teachers, got {count}"
             )
-        store, queries = strangers(classroom), classroom.queries
+        store, queries, taught = strangers(classroom), classroom.queries, classroom.taught_rows
         subsets = ((np.arange(1, 2**count)[:, None] >> np.arange(count)) & 1).astype(np.float32)
         worth = np.zeros((len(subsets), 2 * classroom.graph.num_relations))
-        for start in range(0, len(queries), _CHUNK):
-            rows = np.arange(start, min(start + _CHUNK, len(queries)))
-            part, opinions = queries[rows], store.opinions(rows)
+        for start in range(0, len(taught), _CHUNK):
+            rows = taught[start : start + _CHUNK]
+            part, opinions = queries[rows], classroom.opinions(rows, store)
             for number, subset in enumerate(subsets):
                 mask = torch.from_numpy(subset).repeat(len(rows), 1)
                 (label,) = opinions.soft_labels(mask, judged_by(classroom))
-                values = filtered_log_probs(label, part, classroom.graph)
+                values = filtered_log_probs(label, part, classroom.taught_graph)
                 np.add.at(worth[number], part.relations, values.double().numpy())
         self.by_relation: Weights = subsets[worth.argmax(0)]
 

@@ -61,7 +61,7 @@ class BestTeacher(MaskPolicy):
     def prepare(self, classroom: Classroom, probe: Probe) -> None:
         """Rank the teachers."""
         graph, names = classroom.graph, classroom.teachers
-        models = load_teachers(graph, names, classroom.config.pretraining)
+        models = load_teachers(classroom.taught_graph, names, classroom.config.pretraining)
         scores = [evaluate_ranking(models[name][0], graph, "valid")["mrr"] for name in names]
         self.mask = np.arange(len(names)) == int(np.argmax(scores))
 
@@ -137,7 +137,8 @@ class RelationMask(MaskPolicy):
         """Rank the validation answers by every teacher and boost."""
         graph = classroom.graph
         queries = graph.queries("valid")
-        models = load_teachers(graph, classroom.teachers, classroom.config.pretraining)
+        pretraining = classroom.config.pretraining
+        models = load_teachers(classroom.taught_graph, classroom.teachers, pretraining)
         entities, relations = (
             torch.from_numpy(queries.entities),
             torch.from_numpy(queries.relations),

@@ -35,6 +35,7 @@ from dsom_env.classroom import derived_seed
 from dsom_env.config import DSoMConfig
 from dsom_env.rewards import REWARDS
 from dsom_env.sb3 import SB3VecEnv
+from dsom_env.stream import taught_graph
 from graphs import MultimodalGraph, load_graph
 from graphs.files import atomic_write, config_hash
 from graphs.naming import unknown
@@ -164,15 +165,17 @@ def fill_caches(
     for agent in agents:
         trial = replace(config, agent=agent)
         spec, teachers = resolve(trial)
-        arguments = hyperparameters_of(trial)["environment"] | config.environment
-        environment = DSoMConfig.from_kwargs(**arguments)
+        arguments = hyperparameters_of(trial)["environment"]
+        if config.reward:
+            arguments["reward"] = config.reward
+        environment = DSoMConfig.from_kwargs(**(arguments | config.environment))
         wanted = {environment.folds, environment.judged_folds or environment.folds}
         if spec.cross_fitted:
             wanted.add(strangers_folds(environment))
         for folds in sorted(wanted):
-            open_store(
-                graph, teachers, environment.pretraining, folds, environment.top_k, report=say
-            )
+            taught = taught_graph(graph, environment.withheld)
+            pretraining, top_k = environment.pretraining, environment.top_k
+            open_store(taught, teachers, pretraining, folds, top_k, report=say)
     _, teachers = resolve(replace(config, agent="all"))
     return graph, teachers
 

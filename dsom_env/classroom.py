@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dsom_env.config import DSoMConfig
 from dsom_env.state import Observer
-from dsom_env.stream import QueryStream, reward_split
+from dsom_env.stream import QueryStream, reward_split, taught_graph
 from graphs import MultimodalGraph, Queries
 from graphs.csr import IntArray
 from students.distillation import DistillationConfig, SoftLabel
@@ -99,6 +99,16 @@ class Classroom:
         config: arguments of the environment.
         graph: already loaded.
         teachers: names, in the order of the action.
+
+    Attributes:
+        taught_graph: what student and teachers learn from: `graph` without the reward split.
+        queries: all training queries of `graph`; rows everywhere are positions among them.
+        taught_rows: int64 `[taught]`, rows that are taught.
+        withheld_rows: int64 `[withheld]`, rows of the reward split.
+        store: what the teachers that teach said.
+        judged_store: what those said by whom they are judged.
+        trainer: the student.
+        stream: the order of the queries.
     """
 
     trainer: Trainer
@@ -110,27 +120,40 @@ class Classroom:
     ) -> None:
         self.config, self.graph, self.teachers = config, graph, teachers
         self.device = resolve_device(config.device)
-        self.store = self._open_store(config.folds)
-        self.judged_store = self._open_store(config.judged_folds or config.folds)
-        self.observer = Observer(graph, self.judged_store, config.hide)
+        self.taught_graph = taught_graph(graph, config.withheld)
         self.queries = graph.queries("train")
         triples = len(graph.triples["train"])
         withheld = reward_split(triples, config.withheld)
-        if config.withheld and not len(withheld):
-            raise ValueError(
-                f"reward_fraction: {config.withheld!r} of {triples} training triples is none at all"
-            )
         taught = np.setdiff1d(np.arange(triples), withheld)
         # Both directions of a triple are withheld together.
         self.taught_rows: IntArray = np.concatenate([taught, taught + triples])
         self.withheld_rows: IntArray = np.concatenate([withheld, withheld + triples])
+        self._places = np.full(len(self.queries), -1)
+        self._places[self.taught_rows] = np.arange(len(self.taught_rows))
+        self.store = self.open_store(config.folds)
+        self.judged_store = self.open_store(config.judged_folds or config.folds)
+        self.observer = Observer(self.taught_graph, self.judged_store, config.hide)
 
-    def _open_store(self, folds: int) -> TeacherStore:
+    def open_store(self, folds: int) -> TeacherStore:
+        """The teachers' answers to the queries at `taught_rows`, in their order."""
         config = self.config
-        report = _say if config.verbose else None
         return open_store(
-            self.graph, self.teachers, config.pretraining, folds, config.top_k, report=report
+            self.taught_graph,
+            self.teachers,
+            config.pretraining,
+            folds,
+            config.top_k,
+            report=_say if config.verbose else None,
         )
+
+    def opinions(self, rows: IntArray, store: TeacherStore | None = None) -> Opinions:
+        """What the teachers said of the queries at `rows`, which are among the taught ones.
+
+        Args:
+            rows: int64 `[batch]`, positions among the training queries.
+            store: of `open_store`; None for the one that teaches.
+        """
+        return (store or self.store).opinions(self._places[rows], self.device)
 
     def start_student(self, seed: int) -> None:
         """A new student and a new order of queries, from `seed` alone."""
@@ -145,7 +168,7 @@ class Classroom:
         config = self.config
         self.trainer = Trainer(
             scorer,
-            self.graph,
+            self.taught_graph,
             TrainingConfig(config.learning_rate, config.regularisation),
             DistillationConfig(
                 gamma=config.gamma,
@@ -171,15 +194,17 @@ class Classroom:
         queries = self.queries[rows]
         with torch.set_grad_enabled(self.config.cotrain):
             forward = self.trainer.forward(queries)
-        opinions = judged = self.store.opinions(rows, self.device)
+        opinions = judged = self.opinions(rows)
         if self.judged_store is not self.store:
-            judged = self.judged_store.opinions(rows, self.device)
+            judged = self.opinions(rows, self.judged_store)
         envs = np.arange(len(rows)) if envs is None else envs
         return Lesson(rows, queries, forward, opinions, judged, envs)
 
     def observe(self, lesson: Lesson) -> NDArray[np.float32]:
         """Observations of the lesson, `[batch, columns]`."""
-        return self.observer.observe(lesson.rows, lesson.forward, self.trainer, lesson.judged)
+        return self.observer.observe(
+            self._places[lesson.rows], lesson.forward, self.trainer, lesson.judged
+        )
 
     def soft_labels(self, lesson: Lesson, weights: Weights) -> list[SoftLabel]:
         """Soft labels of the chosen teachers; `weights` `[batch, teachers]`, 0 for not chosen."""

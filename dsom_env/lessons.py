@@ -157,7 +157,7 @@ class TeachFrozen:
         """What was taught last, or (before any step) what waits to be taught."""
         rows = self.lesson.rows if self._last is None else self._last[0]
         queries = self.classroom.queries[rows]
-        opinions = self.classroom.store.opinions(rows)
+        opinions = self.classroom.opinions(rows)
         listed_rows = opinions.rows.numpy()
         scenes = []
         for index in range(len(rows)):

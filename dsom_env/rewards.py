@@ -144,10 +144,10 @@ class FilteredGate(Gate):
     """
 
     def _student(self, lesson: Lesson) -> Tensor:
-        return student_filtered_log_probs(lesson, self.classroom.graph)
+        return student_filtered_log_probs(lesson, self.classroom.taught_graph)
 
     def _teachers(self, label: SoftLabel, lesson: Lesson) -> Tensor:
-        return filtered_log_probs(label, lesson.queries, self.classroom.graph)
+        return filtered_log_probs(label, lesson.queries, self.classroom.taught_graph)
 
 
 class Advantage(Reward):

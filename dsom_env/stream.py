@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
-from graphs import Queries
+from graphs import MultimodalGraph, Queries
 from graphs.csr import IntArray
 from students.batching import shuffled_runs
 
@@ -38,6 +40,26 @@ class QueryStream:
         batch, self._order = self._order[:count], self._order[count:]
         self.dealt += count
         return batch
+
+
+def taught_graph(graph: MultimodalGraph, fraction: float) -> MultimodalGraph:
+    """The graph that student and teachers learn from: without the reward split.
+
+    A teacher that had seen the withheld triples would be paid for whispering them.
+
+    Raises:
+        ValueError: `fraction` is not zero, and of this graph none at all.
+    """
+    if not fraction:
+        return graph
+    train = graph.triples["train"]
+    withheld = reward_split(len(train), fraction)
+    if not len(withheld):
+        raise ValueError(
+            f"reward_fraction: {fraction!r} of {len(train)} training triples is none at all"
+        )
+    kept = np.delete(train, withheld, axis=0)
+    return replace(graph, triples={**graph.triples, "train": kept})
 
 
 def reward_split(num_triples: int, fraction: float, seed: int = 0) -> IntArray:

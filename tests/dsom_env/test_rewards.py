@@ -14,6 +14,7 @@ from dsom_env.config import BUILT_IN_REWARDS, BUILT_IN_STUDENTS
 from dsom_env.rewards import REWARDS, Mixture, Reward
 from students.losses import distillation_loss
 from students.registry import STUDENTS
+from teachers.pretraining import load_teachers
 
 SMALL: dict[str, Any] = {
     "dataset": "planted:entities=160,relations=4,blocks=2,tails_per_head=3",
@@ -405,3 +406,26 @@ def test_judged_by_strangers_taught_by_acquaintances() -> None:
     assert torch.equal(table[0], table[2])
     assert not torch.equal(table[0], table[1])
     assert (seen[0] != seen[2]).any()
+
+
+def test_teachers_do_not_know_the_reward_split() -> None:
+    """They are those of the graph without it, and each query has its own answers."""
+    env = make(16, reward="heldout", reward_fraction=0.2, top_k=None, teachers=["text", "image"])
+    env.reset(seed=0)
+    classroom = env.unwrapped.classroom
+    whole = set(map(tuple, classroom.graph.triples["train"].tolist()))
+    taught = set(map(tuple, classroom.taught_graph.triples["train"].tolist()))
+    half = len(classroom.withheld_rows) // 2
+    withheld = classroom.graph.triples["train"][classroom.withheld_rows[:half]]
+    assert taught == whole - set(map(tuple, withheld.tolist()))
+    rows = classroom.taught_rows[[3, 40, -1]]
+    queries = classroom.queries[rows]
+    opinions = classroom.opinions(rows)
+    models = load_teachers(classroom.taught_graph, ("text", "image"), classroom.config.pretraining)
+    for k, name in enumerate(("text", "image")):
+        with torch.no_grad():
+            logits = models[name][0](
+                torch.from_numpy(queries.entities), torch.from_numpy(queries.relations)
+            )
+        said = opinions.log_probs[:, k].reshape(3, -1)
+        torch.testing.assert_close(said, logits.log_softmax(1), atol=2e-2, rtol=2e-3)
