@@ -26,6 +26,8 @@ BUILT_IN_REWARDS = (
     "improvement",
     "gate",
     "filtered_gate",
+    "log_score",
+    "filtered_log_score",
     "advantage",
     "heldout",
     "heldout_adagrad",

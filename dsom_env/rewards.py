@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dsom_env.classroom import Classroom, Lesson, Weights, answer_log_probs
+from dsom_env.columns import LOWEST_LOG_P
 from dsom_env.competence import filtered_log_probs, student_filtered_log_probs
 from students.distillation import SoftLabel
 from students.training import StepReport, Trainer
@@ -148,6 +149,34 @@ class FilteredGate(Gate):
 
     def _teachers(self, label: SoftLabel, lesson: Lesson) -> Tensor:
         return filtered_log_probs(label, lesson.queries, self.classroom.taught_graph)
+
+
+class LogScore(Gate):
+    """`1 + log p^a_t / log E`: how far the chosen teachers are from knowing nothing (ours).
+
+    The logarithmic score of the soft label, 0 for the uniform one and 1 for certainty; nobody
+    earns 0. It is proper: whoever does not see the answer earns most, on average, with the subset
+    whose distribution is nearest to the truth. So it is not cut at zero, which would reward
+    boasting, whatever `only_beneficial` says; and unlike `gate` it does not fall silent once the
+    student has memorised its triples. As there, probabilities are those by which teachers are
+    judged.
+    """
+
+    def after_update(
+        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: NDArray[np.bool_]
+    ) -> Rewards:
+        """See the class."""
+        scale = self.classroom.observer.log_entities
+        chosen = torch.from_numpy(weights).to(lesson.forward.table.device)
+        score = torch.zeros(len(lesson.rows), device=chosen.device)
+        for label in lesson.judged.soft_labels(chosen, self.classroom.config.combination):
+            worth = 1 + self._teachers(label, lesson) / scale
+            score = score + torch.where(label.weight > 0, label.weight * worth, 0.0)
+        return np.asarray(score.clamp_min(LOWEST_LOG_P).double().cpu().numpy())
+
+
+class FilteredLogScore(LogScore, FilteredGate):
+    """`log_score` with the other known answers of the query out of the way (ours)."""
 
 
 class Advantage(Reward):
@@ -309,6 +338,8 @@ REWARDS: dict[str, Callable[[Classroom], Reward]] = {
     "improvement": Improvement,
     "gate": Gate,
     "filtered_gate": FilteredGate,
+    "log_score": LogScore,
+    "filtered_log_score": FilteredLogScore,
     "advantage": Advantage,
     "heldout": HeldOut,
     "heldout_adagrad": HeldOutAdagrad,

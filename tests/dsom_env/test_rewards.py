@@ -122,8 +122,9 @@ def dense_filtered(logits: torch.Tensor, query: tuple[int, int, int], graph: Any
 
 
 @pytest.mark.parametrize("combination", ["log_probs", "per_teacher"])
-def test_filtered_gate_is_the_gap_between_filtered_probabilities(combination: str) -> None:
-    env = make(16, reward="filtered_gate", combination=combination, top_k=8)
+@pytest.mark.parametrize("reward", ["filtered_gate", "filtered_log_score"])
+def test_filtered_rewards_are_of_filtered_probabilities(reward: str, combination: str) -> None:
+    env = make(16, reward=reward, combination=combination, top_k=8)
     env.reset(seed=0)
     for _ in range(4):
         env.step(np.ones((16, 4), dtype=np.int8))
@@ -141,12 +142,16 @@ def test_filtered_gate_is_the_gap_between_filtered_probabilities(combination: st
     for row in range(16):
         query = tuple(int(v[row]) for v in (queries.entities, queries.relations, queries.answers))
         student = dense_filtered(logits[row], query, env.unwrapped.graph)
-        gain = sum(
-            float(weight[row]) * (dense_filtered(values[row], query, env.unwrapped.graph) - student)
+        values = [
+            (float(weight[row]), dense_filtered(values[row], query, env.unwrapped.graph))
             for weight, values in dense
             if weight[row] > 0
-        )
-        assert rewards[row] == pytest.approx(max(gain, 0.0), abs=2e-3)
+        ]
+        if reward == "filtered_gate":
+            expected = max(sum(weight * (value - student) for weight, value in values), 0.0)
+        else:
+            expected = sum(weight * (1 + value / np.log(160)) for weight, value in values)
+        assert rewards[row] == pytest.approx(expected, abs=2e-3)
         several += bool(rewards[row] > 0)
     assert several > 4
 
@@ -228,6 +233,21 @@ def test_a_mixture_by_name_is_of_those_rewards() -> None:
     assert control.sum() == 2, "one of them needs control rows"
     with pytest.raises(ValueError, match=r"reward.*improvment.*improvement"):
         make(4, reward="gate+improvment")
+
+
+def test_the_log_score_is_of_the_dense_label() -> None:
+    env = make(8, reward="log_score")
+    env.reset(seed=0)
+    reward, lesson = env.unwrapped.lessons.reward, env.unwrapped.lessons.lesson
+    _, rewards, *_ = env.step(np.zeros((8, 4), dtype=np.int8))
+    assert not rewards.any(), "nobody knows nothing"
+    alone = np.tile(np.float32([0, 1, 0, 0]), (8, 1))
+    scores = reward.after_update(lesson, alone, None, None)
+    (label,) = lesson.judged.soft_labels(torch.from_numpy(alone))
+    dense = label.dense().double().numpy()
+    answers = lesson.queries.answers
+    expected = 1 + np.log(dense[np.arange(8), answers]) / np.log(160)
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
 def test_heldout_is_the_slope_of_the_heldout_loss() -> None:
