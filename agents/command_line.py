@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -69,6 +70,17 @@ def add_environment_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="any other argument of DSoMConfig, e.g. --set gamma=3 --set folds=5; wins over the "
         "learning agents' YAML",
+    )
+
+
+def add_variants_argument(parser: argparse.ArgumentParser) -> None:
+    """Variants, for the scripts that train agents by name."""
+    parser.add_argument(
+        "--variants",
+        type=Path,
+        metavar="FILE",
+        help="YAML of variants such as ppo@short, which then are agents as well; what one changes "
+        "wins over --set, --reward and the agent's YAML (docs/plugging-in.md)",
     )
 
 

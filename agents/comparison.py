@@ -8,17 +8,19 @@ import queue
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from agents.headroom import head_room
+from agents.hyperparameters import Sections
 from agents.machine import cores, provenance
 from agents.report import render_report
 from agents.statistics import summarise
-from agents.trial import TrialConfig, fill_caches, finished_trial, resolve, run_trial
+from agents.trial import TrialConfig, fill_caches, finished_trial, run_trial
+from agents.variants import Variants, changes_of, check_trial
 from agents.verdicts import overall_verdict
 from agents.workers import interrupts_wait, worker_pool
 from dsom_env.config import DSoMConfig
@@ -35,35 +37,48 @@ class ComparisonConfig:
     """What is compared.
 
     Attributes:
-        agents: names in the zoo, distinct.
+        agents: names in the zoo or of variants, distinct.
         seeds: distinct; a seed decides initial weights and order of queries for every agent.
-        trial: everything else; its agent and seed are ignored.
+        trial: everything else; its agent, seed and changes are ignored.
+        variants: by name what differs from the agent before the `@`; those not among `agents` are
+            ignored.
+        source: what errors call the variants.
     """
 
     agents: tuple[str, ...]
     seeds: tuple[int, ...]
     trial: TrialConfig = field(default_factory=lambda: TrialConfig("all"))
+    variants: Variants = field(default_factory=dict)
+    source: str = "variants"
 
     def __post_init__(self) -> None:
-        """Refuse empty and repeated lists."""
+        """Refuse empty and repeated lists, and unknown variants."""
         for name in ("agents", "seeds"):
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):
                 raise ValueError(f"{name} must be distinct and at least one, got {list(values)}")
+        for agent in self.agents:
+            self.changes(agent)
+
+    def changes(self, agent: str) -> Sections:
+        """What differs for an agent, see `TrialConfig`."""
+        return changes_of(agent, self.variants, self.source)
 
     def trials(self) -> list[TrialConfig]:
         """One configuration per agent and seed, seed by seed, so that partial results pair up."""
         return [
-            replace(self.trial, agent=agent, seed=seed)
+            replace(self.trial, agent=agent, seed=seed, changes=self.changes(agent))
             for seed in self.seeds
             for agent in self.agents
         ]
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON types."""
-        common = asdict(self.trial)
+        common = replace(self.trial, changes={}).to_json()
         del common["agent"], common["seed"]
-        return {"agents": list(self.agents), "seeds": list(self.seeds), **common}
+        variants = {agent: changes for agent in self.agents if (changes := self.changes(agent))}
+        lists = {"agents": list(self.agents), "seeds": list(self.seeds)}
+        return {**lists, **common, "variants": variants}
 
 
 def trial_folder(out: Path, config: TrialConfig) -> Path:
@@ -91,7 +106,7 @@ def compare(
     """
     trials = config.trials()
     for trial in trials[: len(config.agents)]:
-        resolve(trial)
+        check_trial(trial, config.source)
     runs = [finished_trial(trial_folder(out, trial), trial) for trial in trials]
     waiting = [trial for trial, run in zip(trials, runs, strict=True) if run is None]
     finished = [run for run in runs if run is not None]
@@ -127,7 +142,7 @@ def compare(
 def _context(config: ComparisonConfig, quiet: bool) -> dict[str, Any]:
     """Everything about the graph, the teachers and the machine; fills the caches on the way."""
     # Once here, so that the workers find everything in the cache.
-    graph, teachers = fill_caches(config.trial, config.agents, quiet)
+    graph, teachers = fill_caches(config.trials()[: len(config.agents)], quiet)
     pretraining = DSoMConfig.from_kwargs(**config.trial.environment).pretraining
     models = load_teachers(graph, teachers, pretraining)
     return {

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from agents.hyperparameters import soft_label_changes
+from agents.names import SINGLE, base_agent
 from agents.statistics import iqm, paired_difference, ratio_interval
 
 Interval = tuple[float, float]
-SINGLE = "single:"
 # Their masks do not depend on the query: what is to be had without choosing.
 UNCHOOSING = ("none", "smooth", "all", "random", "fixed")
 
@@ -104,11 +105,15 @@ def _percent(share: float) -> str:
 def head_room(runs: Sequence[Mapping[str, Any]]) -> HeadRoom | None:
     """Head-room of a comparison; None without an oracle, or without an agent that does not choose.
 
+    Variants taught by another soft label than the comparison's are left out: what they gain or lose
+    by it is nobody's choosing.
+
     Args:
         runs: entries of `runs` of `results.json`.
     """
     test: dict[str, dict[int, float]] = {}
     valid: dict[str, list[float]] = {}
+    runs = [run for run in runs if not soft_label_changes(run.get("changes", {}))]
     for run in runs:
         test.setdefault(run["agent"], {})[run["seed"]] = run["test"]["mrr"]
         valid.setdefault(run["agent"], []).append(run["valid"]["mrr"])
@@ -147,5 +152,5 @@ def oracles_of(runs: Sequence[Mapping[str, Any]]) -> set[str]:
 
 
 def chooses(agent: str) -> bool:
-    """Whether an agent's masks depend on the query."""
-    return agent not in UNCHOOSING and not agent.startswith(SINGLE)
+    """Whether the masks of an agent, or of what it varies, depend on the query."""
+    return base_agent(agent) not in UNCHOOSING and not agent.startswith(SINGLE)

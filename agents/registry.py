@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3 import A2C, DQN, PPO
 
+from agents.names import SINGLE, base_agent
 from agents.oracles import GreedyOracle, PlantedOracle, RelationOracle
 from agents.policies import (
     BestTeacher,
@@ -162,15 +163,14 @@ AGENTS: dict[str, AgentSpec] = {
     ),
 }
 
-SINGLE = "single:"
-
 
 def agent_spec(name: str, teachers: tuple[str, ...]) -> AgentSpec:
-    """The agent called `name`; `single:<teacher>` for any of `teachers`.
+    """The agent called `name`, or that which it is a variant of; `single:<one of teachers>` too.
 
     Raises:
         ValueError: no such agent; names the nearest one.
     """
+    name = base_agent(name)
     if name.startswith(SINGLE) and name.removeprefix(SINGLE) in teachers:
         teacher = name.removeprefix(SINGLE)
         return AgentSpec(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from agents.hyperparameters import (
     load_hyperparameters,
     parse_hyperparameters,
 )
+from agents.names import base_agent, is_variant
 from agents.oracles import strangers_folds
 from agents.recording import RecordedStudent, open_writer
 from agents.registry import AGENTS, AgentSpec, agent_spec
@@ -55,7 +56,7 @@ class TrialConfig:
     """Everything that decides a trial's result.
 
     Attributes:
-        agent: name in the zoo.
+        agent: name in the zoo; with changes it may be that of a variant, as `ppo@short` of `ppo`.
         seed: of the student's initial weights, the order of its queries, and the agent.
         dataset: name or path of the graph.
         teachers: names; None for all that the graph has.
@@ -64,6 +65,8 @@ class TrialConfig:
         environment: further arguments of `DSoMConfig`, the same for every agent compared; they win
             over the environment in a learning agent's YAML.
         reward: replaces the reward in the agent's YAML; None keeps it.
+        changes: values by section, of this agent alone: an `environment`, and of a learner an
+            `algorithm` and a `policy`. They win over all the others, key by key.
     """
 
     agent: str
@@ -74,6 +77,7 @@ class TrialConfig:
     batch: int = 512
     environment: dict[str, Any] = field(default_factory=dict)
     reward: str | None = None
+    changes: Sections = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse sizes below one and negative seeds."""
@@ -87,20 +91,35 @@ class TrialConfig:
     def key(self) -> str:
         """Hash of the configuration, and of the code of what the user plugged in."""
         code = _plugged_in(self)
-        known = {"format": FORMAT, **asdict(self)}
+        known = {"format": FORMAT, **self.to_json()}
         return config_hash(known | {"code": code} if code else known)
+
+    @property
+    def settled(self) -> dict[str, Any]:
+        """Arguments of the environment that win over those in the agent's YAML."""
+        reward = {"reward": self.reward} if self.reward else {}
+        return reward | self.environment | self.changes.get("environment", {})
+
+    def to_json(self) -> dict[str, Any]:
+        """The configuration as JSON types."""
+        plain = asdict(self)
+        # Keys of trials without any are those from before there could be any.
+        if not self.changes:
+            del plain["changes"]
+        return plain
 
 
 def _plugged_in(config: TrialConfig) -> dict[str, str]:
     """Hashes by name of what takes part, or may, and does not come from these packages."""
-    spec = AGENTS.get(config.agent)
+    spec = AGENTS.get(base_agent(config.agent))
     things: dict[str, Any] = {}
     if spec is not None:
         things["agent"] = spec.policy or spec.learner
-    student = config.environment.get("student", DSoMConfig.student)
-    things["student"] = STUDENTS.get(student)
+    settled = config.settled
+    things["student"] = STUDENTS.get(settled.get("student", DSoMConfig.student))
     # An agent's YAML may choose the reward, and a graph its teachers.
-    rewards = [config.reward] if config.reward else list(REWARDS)
+    reward = settled.get("reward")
+    rewards = [reward] if reward else list(REWARDS)
     teachers = config.teachers if config.teachers is not None else tuple(TEACHERS)
     things |= {f"reward {name}": REWARDS.get(name) for name in rewards}
     things |= {f"teacher {name}": TEACHERS.get(name) for name in teachers}
@@ -119,13 +138,16 @@ def resolve(config: TrialConfig) -> tuple[AgentSpec, tuple[str, ...]]:
             the environment are checked here, before any work.
     """
     _check_settings(config.environment)
-    arguments: dict[str, Any] = {"teachers": config.teachers, **config.environment}
-    if config.reward:
-        arguments["reward"] = config.reward
-    env: Any = gym.make_vec("DSoM-v0", num_envs=config.batch, dataset=config.dataset, **arguments)
-    teachers: tuple[str, ...] = env.unwrapped.teachers
+    common = replace(config, changes={}) if config.changes else config
+    teachers = _teachers_of(common)
     spec = agent_spec(config.agent, teachers)
-    mode = config.environment.get("action_mode")
+    if config.changes:
+        _check_changes(config, spec)
+        # The values.
+        _teachers_of(config)
+    elif is_variant(config.agent):
+        raise ValueError(f"{config.agent}: a variant needs changes of {base_agent(config.agent)}")
+    mode = config.settled.get("action_mode")
     # Policies that do not learn write masks, whatever form an action has.
     if spec.learner and mode is not None and mode not in spec.action_modes:
         raise ValueError(
@@ -133,6 +155,42 @@ def resolve(config: TrialConfig) -> tuple[AgentSpec, tuple[str, ...]]:
             f"{' or '.join(map(repr, spec.action_modes))}"
         )
     return spec, spec.teachers or teachers
+
+
+def _teachers_of(config: TrialConfig) -> tuple[str, ...]:
+    """The teachers of the environment, which refuses what it cannot be made of."""
+    arguments = {"dataset": config.dataset, "teachers": config.teachers, **config.settled}
+    env: Any = gym.make_vec("DSoM-v0", num_envs=config.batch, **arguments)
+    teachers: tuple[str, ...] = env.unwrapped.teachers
+    return teachers
+
+
+def changeable(config: TrialConfig, spec: AgentSpec) -> dict[str, set[str]]:
+    """Names by section that changes, and a search space, may hold."""
+    present = hyperparameters_of(replace(config, changes={}))
+    arguments = {field.name for field in fields(DSoMConfig)} - {"dataset", "teachers"}
+    valid = {"environment": arguments}
+    if spec.learner:
+        valid["algorithm"] = {*spec.arguments, *present["algorithm"]}
+        valid["policy"] = {"net_arch", *present["policy"]}
+    return valid
+
+
+def _check_changes(config: TrialConfig, spec: AgentSpec) -> None:
+    """Refuse unknown names, and arguments of the algorithm that do not go together."""
+    valid = changeable(config, spec)
+    for section, values in config.changes.items():
+        if section not in SECTIONS:
+            raise unknown("section", section, valid)
+        if section not in valid:
+            raise ValueError(f"{config.agent} does not learn: it has no {section}")
+        for name in values:
+            if name not in valid[section]:
+                raise unknown(section, name, valid[section])
+    changed = config.changes.get("algorithm", {})
+    if spec.constraint is not None and changed.keys() & set(spec.constraint.names):
+        algorithm = hyperparameters_of(config)["algorithm"]
+        spec.constraint.check(config.batch, **{n: algorithm[n] for n in spec.constraint.names})
 
 
 def _check_settings(names: Iterable[str]) -> None:
@@ -148,27 +206,23 @@ def _check_settings(names: Iterable[str]) -> None:
 
 
 def fill_caches(
-    config: TrialConfig, agents: Sequence[str], quiet: bool = False
+    trials: Sequence[TrialConfig], quiet: bool = False
 ) -> tuple[MultimodalGraph, tuple[str, ...]]:
     """Train the teachers of some trials and ask them, unless the caches hold their answers already.
 
     Args:
-        config: what the trials share.
-        agents: whose they are; a learner's YAML, and oracles, may want cross-fitted answers too.
+        trials: at least one, all on one graph; a learner's YAML, changes, and oracles may want
+            cross-fitted answers too.
         quiet: without lines on stderr while teachers are trained.
 
     Returns:
         The graph, and the names of the teachers.
     """
-    graph = load_graph(config.dataset)
+    graph = load_graph(trials[0].dataset)
     say = None if quiet else lambda line: print(line, file=sys.stderr, flush=True)
-    for agent in agents:
-        trial = replace(config, agent=agent)
+    for trial in trials:
         spec, teachers = resolve(trial)
-        arguments = hyperparameters_of(trial)["environment"]
-        if config.reward:
-            arguments["reward"] = config.reward
-        environment = DSoMConfig.from_kwargs(**(arguments | config.environment))
+        environment = DSoMConfig.from_kwargs(**environment_of(trial))
         wanted = {environment.folds, environment.judged_folds or environment.folds}
         if spec.cross_fitted:
             wanted.add(strangers_folds(environment))
@@ -176,19 +230,27 @@ def fill_caches(
             taught = taught_graph(graph, environment.withheld)
             pretraining, top_k = environment.pretraining, environment.top_k
             open_store(taught, teachers, pretraining, folds, top_k, report=say)
-    _, teachers = resolve(replace(config, agent="all"))
+    _, teachers = resolve(replace(trials[0], agent="all", changes={}))
     return graph, teachers
 
 
 def hyperparameters_of(config: TrialConfig) -> Sections:
-    """What the agent's YAML says of the trial's dataset; nothing for agents that do not learn."""
-    spec = AGENTS.get(config.agent)
-    if spec is None or spec.learner is None:
-        return {section: {} for section in SECTIONS}
-    dataset = load_graph(config.dataset).name
-    if spec.hyperparameters is None:
-        return load_hyperparameters(config.agent, dataset)
-    return parse_hyperparameters(spec.hyperparameters, f"agent {config.agent}", dataset)
+    """What a learner's YAML says of the trial's dataset, and the trial's changes, which win."""
+    name = base_agent(config.agent)
+    spec = AGENTS.get(name)
+    merged: Sections = {section: {} for section in SECTIONS}
+    if spec is not None and spec.learner is not None:
+        dataset = load_graph(config.dataset).name
+        if spec.hyperparameters is None:
+            merged = load_hyperparameters(name, dataset)
+        else:
+            merged = parse_hyperparameters(spec.hyperparameters, f"agent {name}", dataset)
+    return {section: values | config.changes.get(section, {}) for section, values in merged.items()}
+
+
+def environment_of(config: TrialConfig) -> dict[str, Any]:
+    """Arguments of the environment from the agent's YAML and, above it, what is settled."""
+    return hyperparameters_of(config)["environment"] | config.settled
 
 
 @dataclass(frozen=True)
@@ -207,10 +269,7 @@ class TrainedStudent:
 
 
 def train_student(
-    config: TrialConfig,
-    folder: Path | None = None,
-    on_epoch: OnEpoch | None = None,
-    changes: Mapping[str, Mapping[str, Any]] | None = None,
+    config: TrialConfig, folder: Path | None = None, on_epoch: OnEpoch | None = None
 ) -> TrainedStudent:
     """The part of a trial that reads train and valid only.
 
@@ -218,19 +277,16 @@ def train_student(
         config: what to run.
         folder: gets the agent's `policy.safetensors` and TensorBoard files; None writes nothing.
         on_epoch: called with (epoch, valid MRR); what it raises ends the training.
-        changes: `algorithm` and `policy` of a learner, key by key instead of its YAML's.
 
     Raises:
-        ValueError: see `resolve`; or changes of an agent that does not learn.
+        ValueError: see `resolve`.
         DivergedError: the student, or the agent, has no finite numbers left.
     """
     spec, teachers = resolve(config)
-    if changes and not spec.learner:
-        raise ValueError(f"{config.agent} does not learn: it has no {' or '.join(changes)}")
     started = time.perf_counter()
     writer = open_writer(folder)
     if spec.learner:
-        recorded, extras = _run_learner(config, spec, teachers, writer, folder, on_epoch, changes)
+        recorded, extras = _run_learner(config, spec, teachers, writer, folder, on_epoch)
     else:
         recorded, extras = _run_policy(config, spec, teachers, writer, on_epoch)
     seconds = time.perf_counter() - started
@@ -271,12 +327,13 @@ def run_trial(
         "mask_by_relation": recorded.selection.mask_by_relation(),
         "selection": recorded.selection.report(),
         "curves": recorded.curves,
+        **({"changes": config.changes} if config.changes else {}),
         **extras,
     }
     if folder:
         weights = {k: v.contiguous().cpu() for k, v in recorded.best_state["scorer"].items()}
         atomic_write(folder / "student.safetensors", safetensors.torch.save(weights))
-        manifest = {"format": FORMAT, "key": config.key, "config": asdict(config)}
+        manifest = {"format": FORMAT, "key": config.key, "config": config.to_json()}
         document = json.dumps({**manifest, "result": result}, indent=1)
         atomic_write(folder / "result.json", document.encode())
     recorded.close()
@@ -331,7 +388,7 @@ def load_trained_student(folder: Path) -> tuple[Scorer, MultimodalGraph]:
         config = TrialConfig(**_read_result(path)["config"])
     except TypeError as error:
         raise ValueError(f"{path} is not a finished trial: {error}") from None
-    environment = DSoMConfig.from_kwargs(dataset=config.dataset, **config.environment)
+    environment = DSoMConfig.from_kwargs(dataset=config.dataset, **config.settled)
     graph = load_graph(config.dataset)
     student = make_student(
         environment.student,
@@ -348,11 +405,12 @@ def load_trained_student(folder: Path) -> tuple[Scorer, MultimodalGraph]:
     return student, graph
 
 
-def _environment(
-    config: TrialConfig, teachers: tuple[str, ...], **changes: Any
+def make_environment(
+    config: TrialConfig, teachers: tuple[str, ...], arguments: dict[str, Any]
 ) -> VectorEnv[Any, Any, Any]:
-    arguments = {"dataset": config.dataset, "teachers": list(teachers), **config.environment}
-    return gym.make_vec("DSoM-v0", num_envs=config.batch, **(arguments | changes))
+    """The environment of a trial, made and not yet begun."""
+    named: dict[str, Any] = {"dataset": config.dataset, "teachers": list(teachers)}
+    return gym.make_vec("DSoM-v0", num_envs=config.batch, **named, **arguments)
 
 
 def _run_policy(
@@ -365,21 +423,20 @@ def _run_policy(
     """A plain loop for agents that do not learn; `gate` is the reward that costs them nothing."""
     assert spec.policy is not None  # noqa: S101 - the caller dispatched on it
     policy = spec.policy()
-    plain: dict[str, Any] = {"reward": "gate", "action_mode": "mask"}
-    if config.reward:
+    plain = config.settled | {"reward": "gate", "action_mode": "mask"}
+    if config.settled.get("reward"):
         # Learners withhold a reward split; nobody may learn from it while they may not.
-        asked = DSoMConfig.from_kwargs(**(config.environment | {"reward": config.reward}))
-        plain["reward_fraction"] = asked.withheld
+        plain["reward_fraction"] = DSoMConfig.from_kwargs(**config.settled).withheld
 
     def probe(mask: NDArray[np.bool_], epochs: int) -> float:
-        env = RecordedStudent(_environment(config, teachers, **plain), epochs)
+        env = RecordedStudent(make_environment(config, teachers, plain), epochs)
         env.reset(seed=config.seed)
         masks = np.tile(mask.astype(np.float32), (config.batch, 1))
         while not env.done:
             env.teach(masks)
         return env.best_mrr
 
-    env: Any = _environment(config, teachers, **plain)
+    env: Any = make_environment(config, teachers, plain)
     recorded = RecordedStudent(env, config.epochs, writer)
     recorded.reset(seed=config.seed)
     policy.prepare(recorded.classroom, probe)
@@ -421,6 +478,21 @@ def _tell(recorded: RecordedStudent, told: int, on_epoch: OnEpoch | None) -> int
     return len(epochs)
 
 
+def make_learner(config: TrialConfig, spec: AgentSpec, env: SB3VecEnv) -> Any:
+    """The Stable-Baselines3 algorithm of a learner, not yet trained."""
+    assert spec.learner is not None  # noqa: S101 - the caller dispatched on it
+    parameters = hyperparameters_of(config)
+    return spec.learner(
+        env,
+        horizon=environment_of(config).get("horizon", DSoMConfig.horizon),
+        policy_kwargs=dict(parameters["policy"]),
+        # Given to the constructor, so that it also decides the policy's initial weights.
+        seed=derived_seed(config.seed, "agent"),
+        device="cpu",
+        **parameters["algorithm"],
+    )
+
+
 def _run_learner(
     config: TrialConfig,
     spec: AgentSpec,
@@ -428,29 +500,12 @@ def _run_learner(
     writer: Any,
     folder: Path | None,
     on_epoch: OnEpoch | None,
-    given: Mapping[str, Mapping[str, Any]] | None,
 ) -> tuple[RecordedStudent, dict[str, Any]]:
     """Stable-Baselines3 drives; the student learns from what it explores."""
-    assert spec.learner is not None  # noqa: S101 - the caller dispatched on it
-    parameters = hyperparameters_of(config)
-    for section, values in (given or {}).items():
-        parameters[section] |= values
-    changes = dict(parameters["environment"])
-    if config.reward:
-        changes["reward"] = config.reward
-    # Last, so that what the command line sets wins over the agent's YAML.
-    changes |= config.environment
-    recorded = RecordedStudent(_environment(config, teachers, **changes), config.epochs, writer)
+    parameters, arguments = hyperparameters_of(config), environment_of(config)
+    recorded = RecordedStudent(make_environment(config, teachers, arguments), config.epochs, writer)
     env = SB3VecEnv(recorded)
-    model = spec.learner(
-        env,
-        horizon=changes.get("horizon", 64),
-        policy_kwargs=dict(parameters["policy"]),
-        # Given to the constructor, so that it also decides the policy's initial weights.
-        seed=derived_seed(config.seed, "agent"),
-        device="cpu",
-        **parameters["algorithm"],
-    )
+    model = make_learner(config, spec, env)
     # Stable-Baselines3 has just seeded the environment with its own seed; the student has the
     # trial's. The budget is known from the first reset on; `learn` resets once more.
     recorded.reset(seed=config.seed)
@@ -467,8 +522,8 @@ def _run_learner(
         if all(bool(weights.isfinite().all()) for weights in model.policy.parameters()):
             raise
         raise DivergedError(f"the weights of {config.agent}'s policy are not finite") from error
-    used = {name: changes[name] for name in parameters["environment"]}
-    mode = changes.get("action_mode", DSoMConfig.action_mode)
+    used = {name: arguments[name] for name in parameters["environment"]}
+    mode = arguments.get("action_mode", DSoMConfig.action_mode)
     preferences, kind = learned_preferences(model, recorded.classroom, mode)
     extras = {
         "hyperparameters": {**parameters, "environment": used},

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from agents.headroom import head_room, oracles_of
+from agents.hyperparameters import soft_label_changes
+from agents.names import base_agent
 
 CONTROLS = ("all", "random", "smooth", "fixed", "single:best")
 LEARNERS = ("reinforce", "a2c", "ppo", "dqn")
@@ -78,13 +80,41 @@ def controls_of(results: dict[str, Any]) -> list[str]:
     return [name for name in CONTROLS if name in names]
 
 
+def rivals_of(results: dict[str, Any], agent: str) -> list[str]:
+    """Whom an agent is measured by: what it is a variant of, and the controls with its soft label.
+
+    For a variant with another soft label than the comparison's, those are variants of controls
+    that differ by this soft label and nothing else.
+    """
+    changes = {run["agent"]: run.get("changes", {}) for run in results["runs"]}
+    label = soft_label_changes(changes[agent])
+    alike = {"environment": label} if label else {}
+    controls = [
+        name
+        for control in CONTROLS
+        for name in changes
+        if base_agent(name) == control and changes[name] == alike
+    ]
+    return [name for name in dict.fromkeys([base_agent(agent), *controls]) if name != agent]
+
+
+def relabelled(results: dict[str, Any]) -> set[str]:
+    """Variants that were taught by another soft label than the comparison's."""
+    return {run["agent"] for run in results["runs"] if soft_label_changes(run.get("changes", {}))}
+
+
 def learners_of(results: dict[str, Any]) -> list[str]:
-    """The agents of `summary` that learn, those of the zoo first and then plugged-in ones."""
+    """The agents of `summary` that learn, variants after their own; plugged-in ones come last."""
     learned = {run["agent"] for run in results["runs"] if "hyperparameters" in run}
     learned -= oracles_of(results["runs"])
     names = [row["agent"] for row in results["summary"]]
-    own = [name for name in LEARNERS if name in names]
-    return own + [name for name in names if name in learned and name not in own]
+    learners = [name for name in names if name in learned or name in LEARNERS]
+
+    def place(name: str) -> tuple[int, bool]:
+        base = base_agent(name)
+        return LEARNERS.index(base) if base in LEARNERS else len(LEARNERS), base != name
+
+    return sorted(learners, key=place)
 
 
 def overall_verdict(results: dict[str, Any]) -> str:
@@ -92,25 +122,32 @@ def overall_verdict(results: dict[str, Any]) -> str:
 
     It helped where a learner's whole paired interval lies above 0 against *every* control that was
     run. That no control may be missed makes a correction for their number unnecessary; for the
-    number of learners nothing is corrected.
+    number of learners, variants included, nothing is corrected. Variants that were taught by
+    another soft label do not take part: whatever they gain, the controls did without it.
     """
+    verdict, apart = _verdict(results), relabelled(results)
+    others = [name for name in learners_of(results) if name in apart]
+    if others:
+        verdict += f" Taught by another soft label, and not judged here: {', '.join(others)}."
     room = head_room(results["runs"])
     if room is None:
-        return _verdict(results)
+        return verdict
     realised = [words for name in learners_of(results) if (words := room.realised(name))]
     shares = f" {'; '.join(realised)}." if realised else ""
-    return f"{_verdict(results)} {room.sentence()}{shares}"
+    return f"{verdict} {room.sentence()}{shares}"
 
 
 def _verdict(results: dict[str, Any]) -> str:
     rows = {row["agent"]: row for row in results["summary"]}
-    learners = learners_of(results)
+    apart = relabelled(results)
+    learners = [name for name in learners_of(results) if name not in apart]
     controls = controls_of(results)
     if not rows:
         return "No trial has finished."
     partial = "" if results["complete"] else " (partial results)"
     if not learners:
-        return f"No learning agent was compared; {next(iter(rows))} has the best test MRR{partial}."
+        what = "had the soft label of the others" if learners_of(results) else "was compared"
+        return f"No learning agent {what}; {next(iter(rows))} has the best test MRR{partial}."
     if not {"all", "random"} <= set(controls):
         missing = ", ".join(name for name in ("all", "random") if name not in controls)
         return f"Whether choosing helped cannot be said without {missing}{partial}."
@@ -131,11 +168,12 @@ def _verdict(results: dict[str, Any]) -> str:
 
 
 def terminal_table(results: dict[str, Any]) -> str:
-    """The table, best first, with a verdict per agent; at most 100 columns wide."""
+    """The table, best first, with a verdict per agent; 100 columns wide if names are short."""
+    wide = max([16, *(len(row["agent"]) for row in results["summary"])])
     room = head_room(results["runs"])
     shared = room is not None and bool(room.shares)
     lines = [
-        f"{'agent':16} {'test MRR':>8} {'95 % interval':>17} {'Hits@1':>7} {'Hits@10':>7} "
+        f"{'agent':{wide}} {'test MRR':>8} {'95 % interval':>17} {'Hits@1':>7} {'Hits@10':>7} "
         f"{'P(>all)':>8} {'seconds':>8} {'search':>7}{'  of room' if shared else ''}"
     ]
     for row in results["summary"]:
@@ -150,18 +188,22 @@ def terminal_table(results: dict[str, Any]) -> str:
         search = mean("search_epochs")
         share = f"{room.share(row['agent']):>9}" if room is not None and shared else ""
         lines.append(
-            f"{row['agent']:16} {row['iqm']:8.4f} {f'[{low:.4f}, {high:.4f}]':>17} "
+            f"{row['agent']:{wide}} {row['iqm']:8.4f} {f'[{low:.4f}, {high:.4f}]':>17} "
             f"{mean('test', 'hits@1'):7.4f} {mean('test', 'hits@10'):7.4f} "
             f"{'–' if chance is None else f'{chance:.2f}':>8} {mean('seconds'):8.1f} "
             f"{f'+{search:.0f} ep' if search else '':>7}{share}"
         )
     lines.append("")
-    learners, controls = learners_of(results), controls_of(results)
+    learners = learners_of(results)
     for row in results["summary"]:
-        # Whoever learns must hold its ground against every control, the others against `all`.
-        if row["agent"] in learners:
-            lines += _wrapped(against_controls(row, controls))
-        elif row["agent"] != "all":
+        agent = row["agent"]
+        # Whoever learns must hold its ground against every control, the others against `all`, and
+        # a variant against what it varies.
+        if agent in learners:
+            lines += _wrapped(against_controls(row, rivals_of(results, agent)))
+        elif base_agent(agent) in row["differences"]:
+            lines.append(compared(row, base_agent(agent)))
+        elif agent != "all":
             lines.append(compared(row, "all"))
     lines += [
         f"failed: {failure['agent']} seed {failure['seed']}: {failure['error']}"

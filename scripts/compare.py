@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agents.command_line import (
     add_environment_arguments,
+    add_variants_argument,
     parse_names,
     parse_seeds,
     run,
@@ -24,7 +25,8 @@ def parser() -> argparse.ArgumentParser:
     zoo = "\n".join(f"  {name:10} {spec.summary}" for name, spec in AGENTS.items())
     command = argparse.ArgumentParser(
         description=__doc__,
-        epilog=f"agents:\n{zoo}\n  single:T   the teacher T alone",
+        epilog=f"agents:\n{zoo}\n  single:T   the teacher T alone\n"
+        "  A@NAME     the variant NAME of the agent A in --variants",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--agents", type=parse_names, required=True, help="names between commas")
@@ -33,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--jobs", type=int, help="processes (default: one per core)")
     command.add_argument("--quiet", action="store_true", help="no progress bars")
     add_environment_arguments(command)
+    add_variants_argument(command)
     return command
 
 
@@ -41,13 +44,16 @@ def main() -> int:
     # Here and not above, because Ctrl-C during these seconds must end like any other, in `run`.
     from agents.comparison import ComparisonConfig, compare
     from agents.trial import TrialConfig
+    from agents.variants import read_variants
     from agents.verdicts import terminal_table
 
     arguments = parser().parse_args()
     if arguments.jobs is not None and arguments.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {arguments.jobs}")
     trial = TrialConfig("all", **trial_arguments(arguments))
-    config = ComparisonConfig(arguments.agents, arguments.seeds, trial)
+    path = arguments.variants
+    variants = read_variants(path) if path else {}
+    config = ComparisonConfig(arguments.agents, arguments.seeds, trial, variants, str(path))
     try:
         results = compare(config, arguments.out, arguments.jobs, arguments.quiet)
     except KeyboardInterrupt:

@@ -8,7 +8,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from agents.command_line import add_environment_arguments, run, trial_arguments
+from agents.command_line import (
+    add_environment_arguments,
+    add_variants_argument,
+    run,
+    trial_arguments,
+)
 
 
 def main() -> None:
@@ -17,7 +22,8 @@ def main() -> None:
     import torch
     from tqdm import tqdm
 
-    from agents.trial import TrialConfig, finished_trial, resolve, run_trial
+    from agents.trial import TrialConfig, finished_trial, run_trial
+    from agents.variants import changes_of, check_trial, read_variants
 
     command = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -27,13 +33,19 @@ def main() -> None:
     command.add_argument("--out", type=Path, required=True, help="folder of the results")
     command.add_argument("--threads", type=int, help="threads of torch (default: its own choice)")
     add_environment_arguments(command)
+    add_variants_argument(command)
     arguments = command.parse_args()
     if arguments.threads is not None:
         if arguments.threads < 1:
             raise ValueError(f"--threads must be at least 1, got {arguments.threads}")
         torch.set_num_threads(arguments.threads)
-    config = TrialConfig(arguments.agent, arguments.seed, **trial_arguments(arguments))
-    resolve(config)
+    source = str(arguments.variants)
+    variants = read_variants(arguments.variants) if arguments.variants else {}
+    changes = changes_of(arguments.agent, variants, source)
+    config = TrialConfig(
+        arguments.agent, arguments.seed, **trial_arguments(arguments), changes=changes
+    )
+    check_trial(config, source)
     result = finished_trial(arguments.out, config)
     if result is None:
         arguments.out.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -12,6 +13,26 @@ from graphs.naming import unknown
 
 SECTIONS = ("environment", "algorithm", "policy")
 Sections = dict[str, dict[str, Any]]
+# Arguments of the environment that concern one agent alone; all others have to be the same for
+# every agent of a comparison, so that no agent's YAML may hold them.
+OF_AN_AGENT = (
+    "reward",
+    "horizon",
+    "max_episode_steps",
+    "action_mode",
+    "allow_empty",
+    "hide",
+    "judged_folds",
+    "only_beneficial",
+    "control_fraction",
+    "reward_fraction",
+)
+
+
+def soft_label_changes(changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The part of an agent's changes (`TrialConfig.changes`) by which its student is taught."""
+    environment = changes.get("environment", {})
+    return {name: value for name, value in environment.items() if name not in OF_AN_AGENT}
 
 
 def load_hyperparameters(agent: str, dataset: str) -> Sections:

@@ -44,7 +44,9 @@ def interval_chart(
     low, high = min(ends), max(ends)
     pad = max((high - low) * 0.08, 1e-3)
     low, high = low - pad, high + pad
-    left, width, line = 130, 640, 26
+    width, line = 640, 26
+    # Room for the longest name, at its widest.
+    left = max([130.0, *(20 + 7.5 * len(row[0]) for row in rows)])
     right = 18 + 6.5 * max(map(len, notes))
     height = line * len(rows) + 40
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from agents.report.outcome import LEAST_FOR_INTERVAL, AgentOutcome, Outcome
 from agents.report.published import METRICS, Figure, Published, PublishedGraph
@@ -208,6 +210,8 @@ def _comparison(outcome: Outcome) -> Iterator[str]:
         header.append("of the head-room")
         rows = [[*row, a.share or "–"] for row, a in zip(rows, outcome.agents, strict=True)]
     yield _table(header, rows)
+    if outcome.variants:
+        yield "\n".join(_variant(*variant) for variant in outcome.variants.items())
     if outcome.head_room:
         yield outcome.head_room
     searched = [a for a in outcome.agents if a.search_epochs]
@@ -232,6 +236,14 @@ def _agent_row(agent: AgentOutcome) -> list[str]:
         str(low) if low == high else f"{low}–{high}",
         f"{agent.moving} of {agent.seeds}" if agent.moving else "no",
     ]
+
+
+def _variant(name: str, sections: Mapping[str, Mapping[str, Any]]) -> str:
+    changes = "; ".join(
+        f"{section} {', '.join(f'{key} {json.dumps(value)}' for key, value in values.items())}"
+        for section, values in sections.items()
+    )
+    return f"* `{name}`: {changes}"
 
 
 def _teacher_table(outcome: Outcome) -> str:

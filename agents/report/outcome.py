@@ -71,6 +71,7 @@ class Outcome:
         seeds: those asked for.
         epochs, batch: the student's budget.
         settings: arguments of `DSoMConfig`, its defaults included.
+        variants: per variant, section and name, what differs.
         parameters: trained numbers of the student; None for a student that is not there.
         command: as typed, but without folders of the machine it ran on.
         machine: processor and cores.
@@ -92,6 +93,7 @@ class Outcome:
     epochs: int
     batch: int
     settings: Mapping[str, Any]
+    variants: Mapping[str, Mapping[str, Mapping[str, Any]]]
     parameters: int | None
     command: str
     machine: str
@@ -146,6 +148,10 @@ def _parse(results: Mapping[str, Any]) -> Outcome:
         epochs=epochs,
         batch=int(config["batch"]),
         settings=settings,
+        variants={
+            str(name): {str(section): dict(values) for section, values in sections.items()}
+            for name, sections in config.get("variants", {}).items()
+        },
         parameters=_parameters(settings, entities, relations),
         command=shown_command(provenance["command"], config["dataset"], graph["name"]),
         machine=f"{provenance['machine']}, {int(provenance['cores'])} cores",
@@ -230,5 +236,5 @@ def _shown_word(word: str, dataset: str, shown: str) -> str:
     if path.suffix == ".py":
         return f"scripts/{path.name}"
     if path.is_absolute() or ".." in path.parts or word.startswith("~"):
-        return f"runs/{path.name}"
+        return path.name if path.suffix in (".yml", ".yaml") else f"runs/{path.name}"
     return word

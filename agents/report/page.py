@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from agents.headroom import chooses, head_room
+from agents.names import base_agent, is_variant
 from agents.report.charts import curve_chart, interval_chart
 from agents.report.chosen import band, chosen_section, planted_section
 from agents.verdicts import FOOTNOTE, controls_of
@@ -39,6 +40,7 @@ svg .tick{fill:var(--soft);font-size:11px}.grid{stroke:var(--line)}
 li{margin:.2rem 0}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--card);padding:.8rem;font-size:.85rem}
 """
+_VARIED = " The last column is that of a variant against the agent before its @."
 _SORT = """
 document.querySelectorAll('table.sortable th button').forEach((b,i)=>b.onclick=()=>{
 const t=b.closest('table').tBodies[0],d=b.dataset.down=b.dataset.down==='1'?'0':'1';
@@ -142,18 +144,22 @@ def _table(results: dict[str, Any]) -> str:
 
 def _differences(results: dict[str, Any]) -> str:
     controls = controls_of(results)
-    if not controls:
+    varied = [row["agent"] for row in results["summary"] if is_variant(row["agent"])]
+    if not controls and not varied:
         return ""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("agent", *controls))
+    columns = ["agent", *controls, *(["what it varies"] if varied else [])]
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
     body = []
     for row in results["summary"]:
-        cells = "".join(_difference(row["differences"].get(control)) for control in controls)
+        # An agent is not among its own differences, so that only variants have the last one.
+        others = [*controls, *([base_agent(row["agent"])] if varied else [])]
+        cells = "".join(_difference(row["differences"].get(other)) for other in others)
         body.append(f'<tr><th scope="row">{escape(row["agent"])}</th>{cells}</tr>')
     return (
         '<h2>Against every control</h2><div class="wide"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
         '<p class="soft">Difference of test MRR, paired by seed, with its 95 % Student\'s t '
-        "interval; bold where that leaves out 0.</p>"
+        f"interval; bold where that leaves out 0.{_VARIED if varied else ''}</p>"
     )
 
 
@@ -193,7 +199,7 @@ def _head_room(results: dict[str, Any]) -> str:
     rows, notes = [], []
     for row in results["summary"]:
         agent, difference = row["agent"], row["differences"].get(room.control)
-        if difference is None or (not chooses(agent) and agent != "random"):
+        if difference is None or (not chooses(agent) and base_agent(agent) != "random"):
             continue
         mean, interval = difference["mean"], difference["interval"]
         rows.append((agent, mean, *(interval or (mean, mean))))

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from agents.registry import AgentSpec
-from agents.trial import TrialConfig, hyperparameters_of, resolve
+from agents.trial import TrialConfig, changeable, hyperparameters_of, resolve
 from agents.tuning.space import Space, by_section, check_names, flat, read_space
 from dsom_env.config import DSoMConfig
 from graphs.files import config_hash
 
 FORMAT = 1
-# Arguments of the environment that concern one agent alone; all others have to be the same for
-# every agent of a comparison, so that no agent's YAML may hold them.
-OF_AN_AGENT = (
-    "reward",
-    "horizon",
-    "action_mode",
-    "only_beneficial",
-    "control_fraction",
-    "reward_fraction",
-)
 
 
 @dataclass(frozen=True)
@@ -32,7 +22,7 @@ class TuningConfig:
     """Everything that decides a study, but for its length.
 
     Attributes:
-        trial: the agent and what is fixed; its seed is ignored.
+        trial: the agent and what is fixed, without changes; its seed is ignored.
         seeds: distinct; every choice trains one student from each.
         space: what is searched, without what `trial` fixes.
         source: what errors call the space.
@@ -48,11 +38,13 @@ class TuningConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse repeated seeds, and a space with nothing in it."""
+        """Refuse repeated seeds, changes beside the space's, and a space with nothing in it."""
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds must be distinct and at least one, got {list(self.seeds)}")
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, got {self.seed}")
+        if self.trial.changes:
+            raise ValueError("what a study changes is in its space: its trial has no changes")
         if not self.space:
             raise ValueError(f"{self.source}: nothing is left to search")
 
@@ -72,14 +64,14 @@ class TuningConfig:
             OSError: the file cannot be read.
         """
         space, source = read_space(trial.agent, path)
-        fixed = flat({"environment": fixed_arguments(trial)})
+        fixed = flat({"environment": trial.settled})
         searched = {key: parameter for key, parameter in space.items() if key not in fixed}
         return cls(trial, seeds, searched, source, prune, seed)
 
     @property
     def key(self) -> str:
         """Hash of the configuration, and of what it takes from the agent's YAML."""
-        replaced = {*flat({"environment": fixed_arguments(self.trial)}), *self.space}
+        replaced = {*flat({"environment": self.trial.settled}), *self.space}
         present = flat(hyperparameters_of(self.trial))
         taken = {key: value for key, value in present.items() if key not in replaced}
         trial = replace(self.trial, seed=0).key
@@ -87,7 +79,7 @@ class TuningConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON types."""
-        trial = asdict(self.trial)
+        trial = self.trial.to_json()
         del trial["seed"]
         return {
             **trial,
@@ -96,18 +88,6 @@ class TuningConfig:
             "prune": self.prune,
             "seed": self.seed,
         }
-
-    def trial_with(self, environment: Mapping[str, Any], seed: int = 0) -> TrialConfig:
-        """The trial of one seed with a choice's environment."""
-        chosen = dict(environment)
-        reward = chosen.pop("reward", self.trial.reward)
-        chosen = self.trial.environment | chosen
-        return replace(self.trial, seed=seed, reward=reward, environment=chosen)
-
-
-def fixed_arguments(trial: TrialConfig) -> dict[str, Any]:
-    """Arguments of the environment that the command line has settled."""
-    return trial.environment | ({"reward": trial.reward} if trial.reward else {})
 
 
 def check_tuning(config: TuningConfig) -> None:
@@ -119,20 +99,15 @@ def check_tuning(config: TuningConfig) -> None:
     """
     spec, teachers = resolve(config.trial)
     present = hyperparameters_of(config.trial)
-    arguments = {field.name for field in fields(DSoMConfig)} - {"dataset", "teachers"}
-    valid: dict[str, set[str]] = {"environment": arguments}
-    if spec.learner:
-        valid["algorithm"] = {*spec.arguments, *present["algorithm"]}
-        valid["policy"] = {"net_arch", *present["policy"]}
-    check_names(config.space, config.source, valid)
+    check_names(config.space, config.source, changeable(config.trial, spec))
     searched = by_section(config.space).get("environment", {})
-    settled = present["environment"] | fixed_arguments(config.trial)
+    settled = present["environment"] | config.trial.settled
     rest = {name: value for name, value in settled.items() if name not in searched}
     rest |= {"dataset": config.trial.dataset, "teachers": teachers}
     try:
         for name, parameter in searched.items():
             for value in parameter.ends():
-                resolve(config.trial_with({name: value}))
+                resolve(replace(config.trial, changes={"environment": {name: value}}))
                 DSoMConfig.from_kwargs(**rest, **{name: value})
         for one, other in itertools.combinations(searched, 2):
             for pair in itertools.product(searched[one].ends(), searched[other].ends()):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,6 @@ def run_choice(
             objective. Says whether to give the choice up.
     """
     started = time.perf_counter()
-    learned = {name: values for name, values in parameters.items() if name != "environment"}
     best: list[float] = []
     epochs, last = config.trial.epochs, config.trial.epochs * len(config.seeds)
 
@@ -92,8 +91,8 @@ def run_choice(
     try:
         for seed in config.seeds:
             best.append(0.0)
-            trial = config.trial_with(parameters.get("environment", {}), seed)
-            train_student(trial, on_epoch=on_epoch, changes=learned).recorded.close()
+            trial = replace(config.trial, seed=seed, changes=parameters)
+            train_student(trial, on_epoch=on_epoch).recorded.close()
     except optuna.TrialPruned:
         return outcome(pruned=True)
     except DivergedError as error:
@@ -131,7 +130,7 @@ def tune(
     out.mkdir(parents=True, exist_ok=True)
     study = _open_study(config, key, out)
     # Once here, so that the workers find everything in the cache.
-    graph, _ = fill_caches(config.trial, [config.trial.agent], quiet)
+    graph, _ = fill_caches([config.trial], quiet)
     context = {
         "config": config.to_json(),
         "graph": {"name": graph.name, "fingerprint": graph.fingerprint},

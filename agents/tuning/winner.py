@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.hyperparameters import hyperparameters_file
+from agents.hyperparameters import OF_AN_AGENT, hyperparameters_file
 from agents.hyperparameters.editing import edit_hyperparameters
 from agents.report.outcome import shown_command
 from agents.trial import resolve
-from agents.tuning.config import OF_AN_AGENT, TuningConfig, fixed_arguments
+from agents.tuning.config import TuningConfig
 from agents.tuning.space import by_section
 from graphs.files import atomic_write, refusing
 
@@ -113,7 +113,7 @@ def write_winner(config: TuningConfig, document: Mapping[str, Any], entry: str) 
     best = document["best"]
     if best is None:
         raise ValueError("no trial is complete: there is no winner to write")
-    fixed = fixed_arguments(config.trial)
+    fixed = config.trial.settled
     environment = {name: value for name, value in fixed.items() if name in OF_AN_AGENT}
     environment |= best["parameters"].get("environment", {})
     sections = {**best["parameters"], "environment": environment}

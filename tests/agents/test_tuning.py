@@ -45,8 +45,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[[Curve], list[float]]:
     def install(curve: Curve) -> list[float]:
         seen: list[float] = []
 
-        def train(config: TrialConfig, on_epoch: Any, changes: Any) -> Any:
-            gamma = config.environment["gamma"]
+        def train(config: TrialConfig, on_epoch: Any) -> Any:
+            gamma = config.changes["environment"]["gamma"]
             seen.append(gamma)
             for epoch in range(1, config.epochs + 1):
                 on_epoch(epoch, curve(gamma, config.seed, epoch))
@@ -312,11 +312,11 @@ def test_what_is_fixed_is_not_searched(small_trial: dict[str, Any]) -> None:
 def test_changes_reach_the_learner_only(small_trial: dict[str, Any]) -> None:
     trial = TrialConfig("reinforce", **small_trial)
     changes = {"algorithm": {"episodes": 2}, "policy": {"net_arch": [8]}}
-    used = train_student(trial, changes=changes).extras["hyperparameters"]
+    used = train_student(replace(trial, changes=changes)).extras["hyperparameters"]
     assert (used["algorithm"]["episodes"], used["policy"]["net_arch"]) == (2, [8])
     assert used["algorithm"]["gamma"] == hyperparameters_of(trial)["algorithm"]["gamma"]
-    with pytest.raises(ValueError, match="all does not learn"):
-        train_student(TrialConfig("all", **small_trial), changes=changes)
+    with pytest.raises(ValueError, match="all does not learn: it has no algorithm"):
+        train_student(TrialConfig("all", **small_trial, changes=changes))
 
 
 @pytest.mark.parametrize(
@@ -381,6 +381,8 @@ def test_other_refusals(
     for arguments in ({"trials": 0}, {"jobs": 0}):
         with pytest.raises(ValueError, match=f"{next(iter(arguments))} must be at least 1"):
             tune(config, Path("nowhere"), **arguments)
+    with pytest.raises(ValueError, match="its trial has no changes"):
+        replace(config, trial=replace(everyone, changes={"environment": {"gamma": 1}}))
     for change in ({"seeds": (1, 1)}, {"seeds": ()}, {"seed": -1}):
         with pytest.raises(ValueError, match="seed"):
             replace(config, **change)  # type: ignore[arg-type]

@@ -1,0 +1,16 @@
+"""How agents are named: `ppo`, `single:<teacher>`, and `ppo@short` for a variant of `ppo`."""
+
+from __future__ import annotations
+
+SINGLE = "single:"
+VARIANT = "@"
+
+
+def base_agent(agent: str) -> str:
+    """The agent that a variant varies; any other is its own."""
+    return agent.partition(VARIANT)[0]
+
+
+def is_variant(agent: str) -> bool:
+    """Whether it is a variant of another agent."""
+    return VARIANT in agent
