@@ -7,8 +7,12 @@ other entities too (findings.md 3). So there are several, and the best one is th
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Iterator
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.policies import MaskPolicy, Probe
@@ -16,6 +20,9 @@ from dsom_env.classroom import Classroom, Lesson, Weights
 from dsom_env.competence import filtered_log_probs
 from dsom_env.config import DSoMConfig
 from graphs import Queries
+from graphs.csr import IntArray
+from students.forward import BLOCK_ELEMENTS
+from teachers.pretraining import load_teachers
 from teachers.store import Combination, Opinions, TeacherStore
 
 # Of more teachers than these there are too many subsets to try them all for every query.
@@ -98,41 +105,98 @@ class GreedyOracle(MaskPolicy):
         return label.log_probs[label.entities == answers[label.rows]]
 
 
-class RelationOracle(MaskPolicy):
-    """For every relation the subset whose cross-fitted soft label predicts best.
+class SubsetPerRelation(MaskPolicy):
+    """For every relation and direction the subset whose soft label predicts best.
 
-    For each relation and direction all subsets are judged by the mean filtered log-probability of
-    the answer over its training queries, told by teachers that did not train on them. An average
-    over many answers, it cannot pick with hindsight as `GreedyOracle` does; and unlike
-    `RelationMask` it prices sets, not teachers.
+    All subsets are judged by the mean filtered log-probability of the answer over the queries of a
+    relation. An average over many answers, it cannot pick with hindsight as `GreedyOracle` does;
+    and unlike `RelationMask` it prices sets, not teachers, and by what they say of every answer,
+    not by whether it ranks first.
 
     Raises:
         ValueError: more than ten teachers, of which there are too many subsets.
     """
 
+    least_queries = 10
+
     def prepare(self, classroom: Classroom, probe: Probe) -> None:
-        """Judge all subsets on all training queries."""
+        """Judge all subsets; relations with fewer than ten queries take all teachers."""
         count = len(classroom.teachers)
         if count > MOST_TEACHERS:
             raise ValueError(
-                f"oracle:relation tries every subset: at most {MOST_TEACHERS} teachers, got {count}"
+                f"every subset is tried: at most {MOST_TEACHERS} teachers, got {count}"
             )
-        store, queries, taught = strangers(classroom), classroom.queries, classroom.taught_rows
         subsets = ((np.arange(1, 2**count)[:, None] >> np.arange(count)) & 1).astype(np.float32)
         worth = np.zeros((len(subsets), 2 * classroom.graph.num_relations))
-        for start in range(0, len(taught), _CHUNK):
-            rows = taught[start : start + _CHUNK]
-            part, opinions = queries[rows], classroom.opinions(rows, store)
-            for number, subset in enumerate(subsets):
-                mask = torch.from_numpy(subset).repeat(len(rows), 1)
-                (label,) = opinions.soft_labels(mask, judged_by(classroom))
-                values = filtered_log_probs(label, part, classroom.taught_graph)
-                np.add.at(worth[number], part.relations, values.double().numpy())
-        self.by_relation: Weights = subsets[worth.argmax(0)]
+        counts = np.zeros(worth.shape[1])
+        for relations, values in self._judge(classroom, torch.from_numpy(subsets)):
+            np.add.at(worth.T, relations, values)
+            np.add.at(counts, relations, 1)
+        best = np.where(counts < self.least_queries, len(subsets) - 1, worth.argmax(0))
+        self.by_relation: Weights = subsets[best]
+
+    @abstractmethod
+    def _judge(
+        self, classroom: Classroom, subsets: Tensor
+    ) -> Iterator[tuple[IntArray, NDArray[np.float64]]]:
+        """Relations `[queries]` and worth of all subsets `[queries, subsets]`, part by part."""
 
     def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
         """See the class."""
         return self.by_relation[lesson.queries.relations]
+
+
+class Tabular(SubsetPerRelation):
+    """`SubsetPerRelation` from training queries, told by teachers that did not train on them.
+
+    No oracle: it knows what every agent may know. It is what a learner that sees no more of a
+    query than its relation converges to under the reward `filtered_log_score`, without learning.
+    """
+
+    def _judge(
+        self, classroom: Classroom, subsets: Tensor
+    ) -> Iterator[tuple[IntArray, NDArray[np.float64]]]:
+        store, taught = strangers(classroom), classroom.taught_rows
+        for start in range(0, len(taught), _CHUNK):
+            rows = taught[start : start + _CHUNK]
+            part, opinions = classroom.queries[rows], classroom.opinions(rows, store)
+            values = []
+            for subset in subsets:
+                (label,) = opinions.soft_labels(subset.repeat(len(rows), 1), judged_by(classroom))
+                values.append(filtered_log_probs(label, part, classroom.taught_graph).double())
+            yield part.relations, torch.stack(values, dim=1).numpy()
+
+
+class RelationOracle(SubsetPerRelation):
+    """`SubsetPerRelation` from the valid queries, which no agent may learn from."""
+
+    def _judge(
+        self, classroom: Classroom, subsets: Tensor
+    ) -> Iterator[tuple[IntArray, NDArray[np.float64]]]:
+        graph, config = classroom.graph, classroom.config
+        queries = graph.queries("valid")
+        models = load_teachers(classroom.taught_graph, classroom.teachers, config.pretraining)
+        chunk = max(BLOCK_ELEMENTS // graph.num_entities, 1)
+        for start in range(0, len(queries), chunk):
+            part = queries[start : start + chunk]
+            asked = torch.from_numpy(part.entities), torch.from_numpy(part.relations)
+            rows, known = graph.evaluation_filter("valid").gather(
+                graph.query_keys(part.entities, part.relations)
+            )
+            other = known != part.answers[rows]
+            places = torch.from_numpy(rows[other]), torch.from_numpy(known[other])
+            with torch.no_grad():
+                said = [models[name][0](*asked).log_softmax(1) for name in classroom.teachers]
+            values = []
+            for subset in subsets:
+                chosen = torch.stack([said[k] for k in subset.nonzero()[:, 0].tolist()])
+                label = chosen.mean(0)
+                if judged_by(classroom) == "probs":
+                    label = chosen.logsumexp(0)
+                label[places] = -torch.inf
+                answers = torch.from_numpy(part.answers)[:, None]
+                values.append(label.log_softmax(1).gather(1, answers)[:, 0].double())
+            yield part.relations, torch.stack(values, dim=1).numpy()
 
 
 class PlantedOracle(MaskPolicy):

@@ -11,7 +11,7 @@ import numpy as np
 from stable_baselines3 import A2C, DQN, PPO
 
 from agents.names import SINGLE, base_agent
-from agents.oracles import GreedyOracle, PlantedOracle, RelationOracle
+from agents.oracles import GreedyOracle, PlantedOracle, RelationOracle, Tabular
 from agents.policies import (
     BestTeacher,
     Constant,
@@ -126,6 +126,11 @@ AGENTS: dict[str, AgentSpec] = {
     "random": AgentSpec("each teacher with probability one half", policy=RandomMask),
     "fixed": AgentSpec("the one mask that teaches best on valid", policy=FixedMask),
     "relation": AgentSpec("boosted weights per relation on valid (MoSE-BI)", policy=RelationMask),
+    "tabular": AgentSpec(
+        "the subset per relation that predicts best out of fold",
+        policy=Tabular,
+        cross_fitted=True,
+    ),
     "single:best": AgentSpec("the teacher with the best valid MRR", policy=BestTeacher),
     "oracle": AgentSpec("greedy, sees the answer", policy=GreedyOracle, oracle=True),
     "oracle:oof": AgentSpec(
@@ -135,10 +140,7 @@ AGENTS: dict[str, AgentSpec] = {
         cross_fitted=True,
     ),
     "oracle:relation": AgentSpec(
-        "the subset per relation that predicts best out of fold",
-        policy=RelationOracle,
-        oracle=True,
-        cross_fitted=True,
+        "the subset per relation that predicts best on valid", policy=RelationOracle, oracle=True
     ),
     "oracle:planted": AgentSpec(
         "the true mask of a planted graph", policy=PlantedOracle, oracle=True

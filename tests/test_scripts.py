@@ -63,6 +63,18 @@ def test_pretrain_shows_every_teacher() -> None:
     assert next(row for row in rows if row.startswith("all")).count("0.") == 4
 
 
+def test_credit_prices_lessons_at_every_look(tmp_path: Path) -> None:
+    out = tmp_path / "credit.json"
+    arguments = ("--dataset", SMALL, "--queries", 4, "--set", "reward_fraction=0.2", *SETTINGS)
+    done = program("credit.py", *arguments, "--out", out)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(out.read_text("utf-8"))
+    assert [look["epoch"] for look in document["looks"]] == [1, 2]
+    last = document["looks"][-1]
+    assert last["lessons"] == 16
+    assert done.stdout.splitlines()[-1].split()[-1] == f"{last['adagrad']['slope']:.2f}"
+
+
 def test_everybody_trains_the_same_teachers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +118,10 @@ def test_everybody_trains_the_same_teachers(
         ("compare.py", ["--agents", "all", "--seeds", "0"], "count"),
         ("compare.py", ["--agents", "all", "--jobs", "0"], "--jobs"),
         ("compare.py", ["--agents", "all", "--teachers", "structur"], "structure"),
+        ("credit.py", ["--dataset", SMALL, "--queries", "0"], "--queries"),
+        ("credit.py", ["--dataset", SMALL, "--batch", "8", "--queries", "9"], "at most the batch"),
+        ("credit.py", ["--dataset", SMALL, "--set", "num_envs=3"], "batch"),
+        ("credit.py", ["--dataset", SMALL, "--set", "reward_fraction=0"], "reward split"),
         ("tune.py", ["--agent", "ppoo", "--dataset", SMALL], "ppo"),
         ("tune.py", ["--agent", "ppo", "--dataset", SMALL, "--batch", "6"], "spaces/ppo.yml"),
         ("tune.py", ["--agent", "ppo", "--space", "nowhere.yml"], "nowhere.yml"),

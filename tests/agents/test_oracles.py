@@ -10,10 +10,11 @@ import pytest
 import torch
 
 import dsom_env as _registration  # noqa: F401
-from agents.oracles import GreedyOracle, PlantedOracle, RelationOracle
+from agents.oracles import GreedyOracle, PlantedOracle, RelationOracle, Tabular
 from agents.registry import AGENTS
 from dsom_env.classroom import Lesson
 from graphs import MultimodalGraph, Queries, load_graph
+from teachers.pretraining import load_teachers
 from tests.agents.conftest import SMALL
 
 RNG = np.random.default_rng
@@ -145,13 +146,14 @@ def test_cross_fitted_oracle_is_greedy_on_filtered_probabilities(cross_fitted: A
     assert differs > 16, "an oracle that always takes all would pass"
 
 
-def test_relation_oracle_has_the_best_subset_of_every_relation(cross_fitted: Any) -> None:
+def test_tabular_has_the_subset_that_predicts_best_out_of_fold(cross_fitted: Any) -> None:
     classroom = cross_fitted.classroom
-    policy = RelationOracle()
+    policy = Tabular()
     policy.prepare(classroom, nobody)
     queries = classroom.queries
     for relation in range(2 * classroom.graph.num_relations):
         rows = np.flatnonzero(queries.relations == relation)
+        assert len(rows) >= policy.least_queries
         worth = []
         for bits in range(1, 16):
             mask = np.array([bits >> k & 1 for k in range(4)])
@@ -162,6 +164,47 @@ def test_relation_oracle_has_the_best_subset_of_every_relation(cross_fitted: Any
     masks = policy.masks(classroom, cross_fitted.lessons.lesson, RNG(0))
     relations = cross_fitted.lessons.lesson.queries.relations
     np.testing.assert_array_equal(masks, policy.by_relation[relations])
+
+
+@pytest.mark.parametrize("combination", ["log_probs", "probs", "per_teacher"])
+def test_relation_oracle_has_the_subset_that_predicts_best_on_valid(combination: str) -> None:
+    env = make(combination=combination)
+    graph, policy = env.graph, RelationOracle()
+    policy.least_queries = 12
+    policy.prepare(env.classroom, nobody)
+    models = load_teachers(graph, env.teachers, env.classroom.config.pretraining)
+    known = {tuple(row) for split in ("train", "valid") for row in graph.triples[split].tolist()}
+    half, entities = graph.num_relations, graph.num_entities
+    counts = []
+    for relation in range(2 * half):
+        triples = graph.triples["valid"]
+        triples = triples[triples[:, 1] == relation % half]
+        queries = triples[:, [0, 2]] if relation < half else triples[:, [2, 0]]
+        counts.append(len(queries))
+        if len(queries) < 12:
+            assert policy.by_relation[relation].all(), "too few to tell"
+            continue
+        worth = np.zeros(16)
+        for e, a in queries.tolist():
+            asked = [
+                (e, relation, t) if relation < half else (t, relation - half, e)
+                for t in range(entities)
+            ]
+            kept = [t for t in range(entities) if t == a or asked[t] not in known]
+            with torch.no_grad():
+                said = torch.stack(
+                    [
+                        models[name][0](torch.tensor([e]), torch.tensor([relation]))[0]
+                        for name in env.teachers
+                    ]
+                ).log_softmax(1)
+            for bits in range(1, 16):
+                chosen = said[[k for k in range(4) if bits >> k & 1]]
+                mean = chosen.exp().mean(0).log() if combination == "probs" else chosen.mean(0)
+                worth[bits] += float(mean[kept].log_softmax(0)[kept.index(a)])
+        mine = sum(1 << k for k in range(4) if policy.by_relation[relation, k])
+        assert worth[mine] == pytest.approx(worth[1:].max(), abs=1e-3)
+    assert min(counts) < 12 <= max(counts), "both cases are met"
 
 
 def test_strangers_are_asked_where_the_environment_has_acquaintances(env: Any) -> None:
