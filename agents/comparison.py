@@ -19,7 +19,8 @@ from agents.hyperparameters import Sections
 from agents.machine import cores, provenance
 from agents.report import render_report
 from agents.statistics import summarise
-from agents.trial import TrialConfig, fill_caches, finished_trial, run_trial
+from agents.trial import finished_trial, run_trial
+from agents.trial_config import TrialConfig, fill_caches
 from agents.variants import Variants, changes_of, check_trial
 from agents.verdicts import overall_verdict
 from agents.workers import interrupts_wait, worker_pool

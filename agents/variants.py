@@ -14,14 +14,8 @@ import yaml
 from agents.hyperparameters import SECTIONS, Sections
 from agents.names import base_agent, is_variant
 from agents.registry import AgentSpec
-from agents.trial import (
-    TrialConfig,
-    environment_of,
-    hyperparameters_of,
-    make_environment,
-    make_learner,
-    resolve,
-)
+from agents.trial import make_environment, make_learner
+from agents.trial_config import TrialConfig, environment_of, hyperparameters_of, resolve
 from dsom_env.config import DSoMConfig
 from dsom_env.sb3 import SB3VecEnv
 from graphs.naming import unknown

@@ -43,7 +43,7 @@ def main() -> int:
     """Run, print the table, say where the report is."""
     # Here and not above, because Ctrl-C during these seconds must end like any other, in `run`.
     from agents.comparison import ComparisonConfig, compare
-    from agents.trial import TrialConfig
+    from agents.trial_config import TrialConfig
     from agents.variants import read_variants
     from agents.verdicts import terminal_table
 

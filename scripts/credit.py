@@ -22,7 +22,7 @@ def main() -> None:
     import dsom_env as _registration  # noqa: F401 - registers DSoM-v0
     from agents.credit import measure_credit
     from agents.machine import provenance
-    from agents.trial import TrialConfig, resolve
+    from agents.trial_config import TrialConfig, resolve
     from graphs.files import atomic_write
 
     command = argparse.ArgumentParser(

@@ -22,7 +22,8 @@ def main() -> None:
     import torch
     from tqdm import tqdm
 
-    from agents.trial import TrialConfig, finished_trial, run_trial
+    from agents.trial import finished_trial, run_trial
+    from agents.trial_config import TrialConfig
     from agents.variants import changes_of, check_trial, read_variants
 
     command = argparse.ArgumentParser(

@@ -51,7 +51,7 @@ def main() -> None:
         if error.name != "optuna":
             raise
         raise ValueError("tuning needs Optuna: pip install 'dsom-env[tune]'") from None
-    from agents.trial import TrialConfig
+    from agents.trial_config import TrialConfig
     from agents.tuning.config import TuningConfig
     from agents.tuning.study import tune
     from agents.tuning.winner import ranking, settings_of, writable_file, write_winner

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.registry import AgentSpec
-from agents.trial import TrialConfig, changeable, hyperparameters_of, resolve
+from agents.trial_config import TrialConfig, changeable, hyperparameters_of, resolve
 from agents.tuning.space import Space, by_section, check_names, flat, read_space
 from dsom_env.config import DSoMConfig
 from graphs.files import config_hash

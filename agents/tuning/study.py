@@ -29,7 +29,8 @@ from tqdm import tqdm
 
 from agents.hyperparameters import Sections
 from agents.machine import provenance
-from agents.trial import fill_caches, hyperparameters_of, train_student
+from agents.trial import train_student
+from agents.trial_config import fill_caches, hyperparameters_of
 from agents.tuning.config import FORMAT, TuningConfig, check_tuning
 from agents.tuning.space import Options, Parameter, Range, Space, by_section, flat
 from agents.workers import interrupts_wait, worker_pool

@@ -12,7 +12,7 @@ from typing import Any
 from agents.hyperparameters import OF_AN_AGENT, hyperparameters_file
 from agents.hyperparameters.editing import edit_hyperparameters
 from agents.report.outcome import shown_command
-from agents.trial import resolve
+from agents.trial_config import resolve
 from agents.tuning.config import TuningConfig
 from agents.tuning.space import by_section
 from graphs.files import atomic_write, refusing

@@ -14,7 +14,8 @@ from agents.comparison import ComparisonConfig, compare, trial_folder
 from agents.hyperparameters import load_hyperparameters, parse_hyperparameters
 from agents.registry import AGENTS, AgentSpec
 from agents.report import render_report
-from agents.trial import TrialConfig, finished_trial, load_trained_student, run_trial
+from agents.trial import finished_trial, load_trained_student, run_trial
+from agents.trial_config import TrialConfig
 from dsom_env.rewards import REWARDS
 from dsom_env.sb3 import SB3VecEnv
 from graphs import load_graph, save_graph

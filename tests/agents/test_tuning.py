@@ -15,7 +15,8 @@ import pytest
 import agents.tuning.study
 from agents.hyperparameters import hyperparameters_file, load_hyperparameters
 from agents.registry import AGENTS, AgentSpec
-from agents.trial import TrialConfig, hyperparameters_of, run_trial, train_student
+from agents.trial import run_trial, train_student
+from agents.trial_config import TrialConfig, hyperparameters_of
 from agents.tuning.config import TuningConfig, check_tuning
 from agents.tuning.space import Range, flat, parse_space, read_space
 from agents.tuning.study import JOURNAL, tune

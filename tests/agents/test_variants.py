@@ -20,13 +20,8 @@ from agents.report.markdown import render_results
 from agents.report.outcome import parse_results, shown_command
 from agents.report.published import parse_published
 from agents.statistics import summarise
-from agents.trial import (
-    TrialConfig,
-    fill_caches,
-    hyperparameters_of,
-    load_trained_student,
-    run_trial,
-)
+from agents.trial import load_trained_student, run_trial
+from agents.trial_config import TrialConfig, fill_caches, hyperparameters_of
 from agents.variants import changes_of, check_trial, parse_variants, read_variants
 from agents.verdicts import learners_of, overall_verdict, rivals_of, terminal_table
 from dsom_env.classroom import Classroom
@@ -143,7 +138,7 @@ def test_caches_are_filled_for_what_variants_ask(
 ) -> None:
     asked: list[int] = []
     monkeypatch.setattr(
-        "agents.trial.open_store",
+        "agents.trial_config.open_store",
         lambda graph, teachers, pretraining, folds, top_k, report: asked.append(folds),
     )
     trial = TrialConfig("all", **small_trial)
