@@ -1,5 +1,6 @@
 """Rewards against computations by hand, and the traps that they must not fall into."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,6 +32,12 @@ def make(num_envs: int, **kwargs: Any) -> Any:
 def test_built_in_names_are_the_registries() -> None:
     assert set(BUILT_IN_REWARDS) == set(REWARDS)
     assert set(BUILT_IN_STUDENTS) == set(STUDENTS)
+
+
+def test_the_page_has_every_reward_once() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text("utf-8")
+    rows = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert rows == list(REWARDS)
 
 
 @pytest.mark.parametrize("reward", BUILT_IN_REWARDS)
