@@ -1,8 +1,9 @@
-"""How agents are named: `ppo`, `single:<teacher>`, and `ppo@short` for a variant of `ppo`."""
+"""How agents are named: `ppo`, `single:<teacher>`, `all-then-none`, `ppo@short`, a variant."""
 
 from __future__ import annotations
 
 SINGLE = "single:"
+THEN = "-then-"
 VARIANT = "@"
 
 

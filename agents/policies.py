@@ -21,9 +21,11 @@ class MaskPolicy(ABC):
 
     Attributes:
         search_epochs: student epochs spent beyond the common budget to prepare the policy.
+        budget: student updates that the policy will be asked for, known before `prepare`.
     """
 
     search_epochs: float = 0.0
+    budget: int = 0
 
     def prepare(self, classroom: Classroom, probe: Probe) -> None:  # noqa: B027 - most need nothing
         """Called once, before the student starts.
@@ -77,6 +79,32 @@ class RandomMask(MaskPolicy):
         """See the class."""
         shape = (len(lesson.rows), len(classroom.teachers))
         return rng.integers(0, 2, shape).astype(np.float32)
+
+
+class Then(MaskPolicy):
+    """One policy for the first half of the student's budget, another for the second.
+
+    Args:
+        first: the early one.
+        second: the late one.
+    """
+
+    def __init__(self, first: MaskPolicy, second: MaskPolicy) -> None:
+        self.first, self.second = first, second
+
+    def prepare(self, classroom: Classroom, probe: Probe) -> None:
+        """Prepare both."""
+        for policy in (self.first, self.second):
+            policy.budget = self.budget
+            policy.prepare(classroom, probe)
+        self.search_epochs = self.first.search_epochs + self.second.search_epochs
+        self._asked = 0
+
+    def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
+        """See the class."""
+        early = 2 * self._asked < self.budget
+        self._asked += 1
+        return (self.first if early else self.second).masks(classroom, lesson, rng)
 
 
 class FixedMask(MaskPolicy):

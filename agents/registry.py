@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3 import A2C, DQN, PPO
 
-from agents.names import SINGLE, base_agent
+from agents.names import SINGLE, THEN, base_agent
 from agents.oracles import GreedyOracle, PlantedOracle, RelationOracle, Tabular
 from agents.policies import (
     BestTeacher,
@@ -19,6 +19,7 @@ from agents.policies import (
     MaskPolicy,
     RandomMask,
     RelationMask,
+    Then,
 )
 from agents.reinforce import Reinforce
 from dsom_env.config import ACTION_MODES
@@ -166,13 +167,35 @@ AGENTS: dict[str, AgentSpec] = {
 }
 
 
+def _then(early: AgentSpec, late: AgentSpec, name: str) -> AgentSpec:
+    """`a-then-b`.
+
+    Raises:
+        ValueError: one of them learns, or has teachers of its own.
+    """
+    first, second = early.policy, late.policy
+    if first is None or second is None or early.teachers or late.teachers:
+        raise ValueError(f"{name}: both must be agents that do not learn and choose from all")
+    return AgentSpec(
+        f"{early.summary}; after half of the budget: {late.summary}",
+        policy=lambda: Then(first(), second()),
+        oracle=early.oracle or late.oracle,
+        cross_fitted=early.cross_fitted or late.cross_fitted,
+    )
+
+
 def agent_spec(name: str, teachers: tuple[str, ...]) -> AgentSpec:
-    """The agent called `name`, or that which it is a variant of; `single:<one of teachers>` too.
+    """The agent called `name`, or that which it is a variant of.
+
+    `single:<one of teachers>` is an agent too, and so is `a-then-b` of any two that do not learn.
 
     Raises:
         ValueError: no such agent; names the nearest one.
     """
     name = base_agent(name)
+    early, separator, late = name.partition(THEN)
+    if separator:
+        return _then(agent_spec(early, teachers), agent_spec(late, teachers), name)
     if name.startswith(SINGLE) and name.removeprefix(SINGLE) in teachers:
         teacher = name.removeprefix(SINGLE)
         return AgentSpec(

@@ -227,6 +227,7 @@ def _run_policy(
     env: Any = make_environment(config, teachers, plain)
     recorded = RecordedStudent(env, config.epochs, writer)
     recorded.reset(seed=config.seed)
+    policy.budget = recorded.steps
     policy.prepare(recorded.classroom, probe)
     rng = np.random.default_rng(derived_seed(config.seed, "agent"))
     lessons: Any = env.unwrapped.lessons

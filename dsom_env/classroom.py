@@ -132,7 +132,9 @@ class Classroom:
         self._places[self.taught_rows] = np.arange(len(self.taught_rows))
         self.store = self.open_store(config.folds)
         self.judged_store = self.open_store(config.judged_folds or config.folds)
-        self.observer = Observer(self.taught_graph, self.judged_store, config.hide)
+        self.observer = Observer(
+            self.taught_graph, self.judged_store, config.relation_code, config.hide
+        )
 
     def open_store(self, folds: int) -> TeacherStore:
         """The teachers' answers to the queries at `taught_rows`, in their order."""

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 SUMMARY_COLUMNS = ("entity_norm", "relation_norm", "query_norm")
-RELATION_CODE_WIDTH = 8
 # Bounds of columns in units of log E; log-probabilities below -3·log E all mean "never".
 LOWEST_LOG_P = -3.0
 HIGHEST_NORM = 10.0
@@ -53,13 +52,17 @@ class Columns:
 
 
 def observation_columns(
-    modalities: tuple[str, ...], teachers: tuple[str, ...], hide: Sequence[str] = ()
+    modalities: tuple[str, ...],
+    teachers: tuple[str, ...],
+    relation_code: int,
+    hide: Sequence[str] = (),
 ) -> Columns:
     """Columns for a graph with these modalities and teachers (methods.md §1.2).
 
     Args:
         modalities: of the graph.
         teachers: names.
+        relation_code: width of the relation's code.
         hide: groups of `GROUPS` to leave out.
     """
     columns: list[tuple[str, str, float, float]] = [
@@ -70,7 +73,7 @@ def observation_columns(
         ("relation", "reciprocal", 0.0, 1.0),
         *(("modalities", f"entity_has_{name}", 0.0, 1.0) for name in modalities),
         *(("modalities+answer", f"answer_has_{name}", 0.0, 1.0) for name in modalities),
-        *(("relation", f"relation_code_{i}", -1.0, 1.0) for i in range(RELATION_CODE_WIDTH)),
+        *(("relation", f"relation_code_{i}", -1.0, 1.0) for i in range(relation_code)),
         *(
             (_group("teachers", name), f"{teacher}_{name}", low, high)
             for teacher in teachers

@@ -54,6 +54,8 @@ class DSoMConfig:
             `discrete` (`Discrete(2**M)`, bit `k` chooses teacher `k`) or `weights`
             (`Box(-1, 1, (M,))`).
         allow_empty: whether choosing nobody means the hard label; without, it means everybody.
+        relation_code: width of the fixed random code by which the observation names the relation;
+            the wider, the better a policy tells relations apart.
         hide: groups of columns that the observation leaves out, see `dsom_env.columns.GROUPS`.
         horizon: steps of an episode, after which it terminates.
         max_episode_steps: steps after which an episode is truncated; None for never. `gym.make`
@@ -93,6 +95,7 @@ class DSoMConfig:
     reward: str | None = None
     action_mode: str = "mask"
     allow_empty: bool = True
+    relation_code: int = 8
     hide: Sequence[str] = ()
     horizon: int = 64
     max_episode_steps: int | None = None
@@ -159,8 +162,8 @@ class DSoMConfig:
         if self.render_mode is not None and self.render_mode not in RENDER_MODES:
             raise unknown("render_mode", self.render_mode, RENDER_MODES)
         object.__setattr__(self, "autoreset_mode", _mode_name(self.autoreset_mode))
-        counts = ("horizon", "rank", "folds", "teacher_rank", "teacher_batch", "teacher_epochs")
-        for argument in counts:
+        counts = ("horizon", "relation_code", "rank", "folds")
+        for argument in (*counts, "teacher_rank", "teacher_batch", "teacher_epochs"):
             _require_count(argument, getattr(self, argument))
         for argument in ("judged_folds", "max_episode_steps", "top_k"):
             if getattr(self, argument) is not None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dsom_env.columns import RELATION_CODE_WIDTH, TEACHER_COLUMNS, observation_columns
+from dsom_env.columns import TEACHER_COLUMNS, observation_columns
 from graphs import MultimodalGraph
 from graphs.csr import IntArray
 from students.evaluation import filtered_ranks
@@ -27,15 +27,21 @@ class Observer:
     Args:
         graph: degrees, presence of modalities, training answers.
         store: what the teachers said.
+        relation_code: width of the relations' codes.
         hide: groups of columns to leave out.
     """
 
     def __init__(
-        self, graph: MultimodalGraph, store: TeacherStore, hide: Sequence[str] = ()
+        self,
+        graph: MultimodalGraph,
+        store: TeacherStore,
+        relation_code: int,
+        hide: Sequence[str] = (),
     ) -> None:
         self.graph = graph
         self.log_entities = math.log(graph.num_entities)
-        self.columns = observation_columns(tuple(sorted(graph.modalities)), store.teachers, hide)
+        modalities = tuple(sorted(graph.modalities))
+        self.columns = observation_columns(modalities, store.teachers, relation_code, hide)
         self._static = self._static_columns(store)
         degrees = np.log1p(graph.degrees)
         self._degrees = (degrees / max(degrees.max(), 1e-9)).astype(np.float32)
@@ -45,10 +51,9 @@ class Observer:
         empty = np.zeros((0, graph.num_entities), dtype=np.bool_)
         self._presence = np.stack(presence or list(empty)).T if presence else empty.T
         self._presence = self._presence.astype(np.float32)
-        # A fixed random code per relation lets a small network tell relations apart.
-        code = np.random.default_rng(0).standard_normal(
-            (2 * graph.num_relations, RELATION_CODE_WIDTH)
-        )
+        # A fixed random code per relation lets a network tell relations apart: its first layer
+        # turns codes into what an embedding of that rank would be.
+        code = np.random.default_rng(0).standard_normal((2 * graph.num_relations, relation_code))
         self._codes = (code / np.linalg.norm(code, axis=1, keepdims=True)).astype(np.float32)
 
     def _static_columns(self, store: TeacherStore) -> NDArray[np.float32]:

@@ -102,7 +102,9 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
         self.graph = _load(self.config)
         self.teachers = _teacher_names(self.config, self.graph)
         modalities = tuple(sorted(self.graph.modalities))
-        columns = observation_columns(modalities, self.teachers, self.config.hide)
+        columns = observation_columns(
+            modalities, self.teachers, self.config.relation_code, self.config.hide
+        )
         self.feature_names = columns.names
         self.single_observation_space = spaces.Box(columns.low, columns.high, dtype=np.float32)
         self.single_action_space = action_space(self.config.action_mode, len(self.teachers))

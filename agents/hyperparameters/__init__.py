@@ -21,6 +21,7 @@ OF_AN_AGENT = (
     "max_episode_steps",
     "action_mode",
     "allow_empty",
+    "relation_code",
     "hide",
     "judged_folds",
     "only_beneficial",

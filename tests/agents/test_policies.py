@@ -115,6 +115,23 @@ def test_single_best_is_the_teacher_with_the_best_valid_mrr(env: Any, lesson: Le
     assert (masks == (np.arange(4) == np.argmax(scores))).all()
 
 
+def test_one_policy_then_another(env: Any, lesson: Lesson) -> None:
+    spec = agent_spec("all-then-single:text", env.teachers)
+    assert spec.policy is not None
+    assert not spec.oracle
+    assert agent_spec("oracle:oof-then-none", env.teachers).oracle
+    policy = spec.policy()
+    policy.budget = 5
+    policy.prepare(env.classroom, lambda mask, epochs: 0.0)
+    alone = [float(name == "text") for name in env.teachers]
+    seen = [policy.masks(env.classroom, lesson, RNG(0))[0].tolist() for _ in range(5)]
+    assert seen == [[1.0] * 4] * 3 + [alone] * 2
+    with pytest.raises(ValueError, match="do not learn"):
+        agent_spec("all-then-ppo", env.teachers)
+    with pytest.raises(ValueError, match="did you mean 'all'"):
+        agent_spec("al-then-none", env.teachers)
+
+
 def test_fixed_finds_the_best_mask_and_counts_its_search() -> None:
     best = np.array([True, False, True, False])
     spent = []

@@ -414,6 +414,19 @@ def test_nobody_is_everybody_where_nobody_is_not_allowed(mode: str) -> None:
     np.testing.assert_array_equal(masks, [[1, 1, 1, 1], second])
 
 
+def test_relations_have_codes_as_wide_as_asked_for() -> None:
+    env = make_vec(relation_code=32)
+    observation, _ = env.reset(seed=0)
+    names = env.unwrapped.feature_names
+    columns = [i for i, name in enumerate(names) if name.startswith("relation_code_")]
+    assert len(columns) == 32
+    relations = env.unwrapped.lessons.lesson.queries.relations
+    codes = observation[:, columns]
+    np.testing.assert_allclose(np.linalg.norm(codes, axis=1), 1.0, rtol=1e-5)
+    alike = np.isclose(codes @ codes.T, 1.0, atol=1e-5)
+    np.testing.assert_array_equal(alike, relations[:, None] == relations)
+
+
 def test_hidden_columns_are_left_out_and_the_others_stay() -> None:
     whole = make_vec()
     everything, _ = whole.reset(seed=0)
