@@ -22,12 +22,12 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     from agents.registry import AGENTS
 
-    zoo = "\n".join(f"  {name:10} {spec.summary}" for name, spec in AGENTS.items())
+    zoo = "\n".join(f"  {name:16} {spec.summary}" for name, spec in AGENTS.items())
     command = argparse.ArgumentParser(
         description=__doc__,
-        epilog=f"agents:\n{zoo}\n  single:T   the teacher T alone\n"
-        "  a-then-b   a for the first half of the budget, then b; of agents that do not learn\n"
-        "  A@NAME     the variant NAME of the agent A in --variants",
+        epilog=f"agents:\n{zoo}\n  single:T         the teacher T alone\n"
+        "  a-then-b         a for the first half of the budget, then b; of agents that do not learn\n"
+        "  A@NAME           the variant NAME of the agent A in --variants",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--agents", type=parse_names, required=True, help="names between commas")
