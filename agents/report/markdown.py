@@ -218,7 +218,8 @@ def _comparison(outcome: Outcome) -> Iterator[str]:
     if searched:
         beyond = ", ".join(f"`{a.agent}` {a.search_epochs:g}" for a in searched)
         yield f"Student epochs per seed spent beyond this budget, to search: {beyond}."
-    yield _teacher_table(outcome)
+    if _was_trained(outcome):
+        yield _teacher_table(outcome)
     yield _budget(outcome)
 
 
@@ -246,6 +247,11 @@ def _variant(name: str, sections: Mapping[str, Mapping[str, Any]]) -> str:
     return f"* `{name}`: {changes}"
 
 
+def _was_trained(outcome: Outcome) -> bool:
+    """Whether there was a teacher that knew anything."""
+    return set(outcome.teachers) != {"uniform"}
+
+
 def _teacher_table(outcome: Outcome) -> str:
     rows = [
         [f"`{_cell(name)}`", f"{of['valid']['mrr']:.2f}"]
@@ -257,15 +263,18 @@ def _teacher_table(outcome: Outcome) -> str:
 
 def _budget(outcome: Outcome) -> str:
     settings = outcome.settings
-    teachers = (
-        f"teachers of rank {settings['teacher_rank']}, at most {settings['teacher_epochs']} epochs "
-        f"of batch {settings['teacher_batch']}, λ {_penalty(settings['teacher_regularisation'])}"
-    )
     size = "" if outcome.parameters is None else f"; {outcome.parameters:,} parameters"
+    teachers = ""
+    if _was_trained(outcome):
+        penalty = _penalty(settings["teacher_regularisation"])
+        teachers = (
+            f"; teachers of rank {settings['teacher_rank']}, at most "
+            f"{settings['teacher_epochs']} epochs of batch {settings['teacher_batch']}, λ {penalty}"
+        )
     versions = ", ".join(f"{name} {value}" for name, value in outcome.versions.items())
     return (
         f"Seeds {', '.join(map(str, outcome.seeds))}. Student λ {settings['regularisation']}, "
-        f"γ {settings['gamma']}{size}; {teachers}. Trials took {_duration(outcome.seconds)} one "
+        f"γ {settings['gamma']}{size}{teachers}. Trials took {_duration(outcome.seconds)} one "
         "after the other, their evaluations and searches included, the teachers' training not. "
         f"{outcome.machine}; {versions}."
     )

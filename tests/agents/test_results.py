@@ -140,6 +140,16 @@ def test_teachers_may_differ_in_regularisation(published: Published) -> None:
     assert "batch 512, λ 0.05 (text 0.001)." in page_of(published, results)
 
 
+def test_a_uniform_teacher_is_none(three_seeds: dict[str, Any], published: Published) -> None:
+    teachers = {"uniform": three_seeds["teachers"].popitem()[1]}
+    page = page_of(published, three_seeds | {"teachers": teachers})
+    assert "teachers of rank" not in page
+    assert "| teacher |" not in page
+    both = page_of(published, three_seeds | {"teachers": teachers | {"text": teachers["uniform"]}})
+    assert "teachers of rank" in both
+    assert "`uniform`" in both
+
+
 def test_the_goal_is_reached_above_every_known_metric(published: Published) -> None:
     """FB15k-237 has no multimodal MRR: IMF's Hits@1 28.7 and Hits@10 59.3 decide."""
     results = results_of([run_of("all", 0, 0.395)])
