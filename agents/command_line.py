@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,17 @@ def trial_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
         "environment": dict(arguments.settings),
         "reward": arguments.reward,
     }
+
+
+@contextmanager
+def resumable(results: Path) -> Iterator[None]:
+    """Say on Ctrl-C where what has finished is, if anything has."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if results.exists():
+            print(f"\nfinished trials are in {results}; the same command resumes")
+        raise
 
 
 def run(main: Callable[[], int | None]) -> None:

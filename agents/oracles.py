@@ -21,6 +21,7 @@ from dsom_env.competence import filtered_log_probs
 from dsom_env.config import DSoMConfig
 from graphs import Queries
 from graphs.csr import IntArray
+from graphs.planted import true_masks
 from students.forward import BLOCK_ELEMENTS
 from teachers.pretraining import load_teachers
 from teachers.store import Combination, Opinions, TeacherStore
@@ -214,15 +215,14 @@ class PlantedOracle(MaskPolicy):
         graph, names = classroom.graph, classroom.teachers
         if graph.planted_mask is None:
             raise ValueError(f"oracle:planted needs a planted graph, and {graph.name!r} is not one")
-        modalities = sorted(graph.modalities)
-        if not set(names) & set(modalities):
+        truth = true_masks(graph, names)
+        if truth is None:
+            modalities = ", ".join(sorted(graph.modalities))
             raise ValueError(
-                f"oracle:planted needs a teacher of {', '.join(modalities)}; got {', '.join(names)}"
+                f"oracle:planted needs a teacher of {modalities}; got {', '.join(names)}"
             )
         self.by_relation = np.zeros((2 * graph.num_relations, len(names)), dtype=np.float32)
-        for column, name in enumerate(names):
-            if name in modalities:
-                self.by_relation[:, column] = graph.planted_mask[:, modalities.index(name)]
+        self.by_relation[:, truth.scored] = truth.by_relation
 
     def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
         """See the class."""

@@ -208,9 +208,9 @@ def fill_caches(
         wanted = {environment.folds, environment.judged_folds or environment.folds}
         if spec.cross_fitted:
             wanted.add(strangers_folds(environment))
+        taught = taught_graph(graph, environment.withheld)
+        pretraining, top_k = environment.pretraining, environment.top_k
         for folds in sorted(wanted):
-            taught = taught_graph(graph, environment.withheld)
-            pretraining, top_k = environment.pretraining, environment.top_k
             open_store(taught, teachers, pretraining, folds, top_k, report=say)
     _, teachers = resolve(replace(trials[0], agent="all", changes={}))
     return graph, teachers

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from agents.hyperparameters import SECTIONS, Sections
+from agents.hyperparameters import SECTIONS, Sections, parse_mapping
 from agents.names import base_agent, is_variant
 from agents.registry import AgentSpec
 from agents.trial import make_environment, make_learner
@@ -63,13 +63,8 @@ def parse_variants(text: str, source: str) -> Variants:
     Raises:
         ValueError: it is no such YAML.
     """
-    try:
-        _refuse_repeated(yaml.compose(text, Loader=yaml.SafeLoader), source)
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{source} is not YAML: {error}") from None
-    if not isinstance(document, dict) or not document:
-        raise ValueError(f"{source}: expected a mapping from names such as ppo@short")
+    document = parse_mapping(text, source, "from names such as ppo@short")
+    _refuse_repeated(yaml.compose(text, Loader=yaml.SafeLoader), source)
     return {name: _sections(name, written, source) for name, written in document.items()}
 
 

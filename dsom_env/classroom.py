@@ -11,7 +11,6 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dsom_env.config import DSoMConfig
 from dsom_env.state import Observer
@@ -249,18 +248,6 @@ class Classroom:
     def state_dict(self) -> dict[str, Any]:
         """The student's state, see `Trainer.state_dict`."""
         return self.trainer.state_dict()
-
-
-def answer_log_probs(lesson: Lesson) -> tuple[Tensor, Tensor]:
-    """Student's `[batch]` and each teacher's `[batch, teachers]` log-probability of the answers.
-
-    The teachers' are those by which they are judged.
-    """
-    answers = lesson.forward.answers
-    student = lesson.forward.answer_log_probs()
-    # The store lists every query's answer, once.
-    listed = lesson.judged.entities == answers[lesson.judged.rows]
-    return student, lesson.judged.log_probs[listed]
 
 
 def _say(line: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dsom_env.classroom import Classroom, Lesson, Weights, answer_log_probs, with_gradients
+from dsom_env.classroom import Classroom, Lesson, Weights, with_gradients
 from dsom_env.rewards import Gate, Reward, control_rows, make_reward
 from graphs import Queries
 from graphs.csr import IntArray
@@ -150,8 +150,7 @@ class TeachFrozen:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Rewards and the student's cross-entropy before the update, `[acting]` each."""
         rewards = self.reward.after_update(lesson, executed, None, ends)
-        student, _ = answer_log_probs(lesson)
-        return rewards, -student.double().cpu().numpy()
+        return rewards, -lesson.forward.answer_log_probs().double().cpu().numpy()
 
     def scenes(self) -> list[Scene]:
         """What was taught last, or (before any step) what waits to be taught."""

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dsom_env.classroom import Classroom, Lesson, Weights, answer_log_probs
+from dsom_env.classroom import Classroom, Lesson, Weights
 from dsom_env.columns import LOWEST_LOG_P
 from dsom_env.competence import filtered_log_probs, student_filtered_log_probs
 from students.distillation import SoftLabel
@@ -101,7 +101,29 @@ class Improvement(Reward):
         return self._beneficial(torch.where(chosen, gain, 0.0))
 
 
-class Gate(Reward):
+class Judged(Reward):
+    """Prices the chosen teachers by the answers by which they are judged (`judged_folds`).
+
+    Attributes:
+        filtered: whether the other known answers of the query are taken out of the way.
+    """
+
+    filtered: bool = False
+
+    def _judge(self, lesson: Lesson, weights: Weights, price: Callable[[Tensor], Tensor]) -> Tensor:
+        """`price` of the soft label's log-probability of the answers, `[batch]`; 0 for nobody's."""
+        chosen = torch.from_numpy(weights).to(lesson.forward.table.device)
+        total = torch.zeros(len(lesson.rows), device=chosen.device)
+        for label in lesson.judged.soft_labels(chosen, self.classroom.config.combination):
+            if self.filtered:
+                log_p = filtered_log_probs(label, lesson.queries, self.classroom.taught_graph)
+            else:
+                log_p = label.log_probs[label.entities == lesson.forward.answers[label.rows]]
+            total = total + torch.where(label.weight > 0, label.weight * price(log_p), 0.0)
+        return total
+
+
+class Gate(Judged):
     """`log p^a_t − log p^S_t` where positive: how much more the chosen teachers favour the answer.
 
     Reconstruction. Needs no second pass of the student and no update. Probabilities are those by
@@ -120,21 +142,15 @@ class Gate(Reward):
     ) -> Rewards:
         """See the class."""
         student = self._student(lesson) if report is None else self._before
-        chosen = torch.from_numpy(weights).to(student.device)
-        gain = torch.zeros_like(student)
-        for label in lesson.judged.soft_labels(chosen, self.classroom.config.combination):
-            log_p = self._teachers(label, lesson)
-            gain = gain + torch.where(label.weight > 0, label.weight * (log_p - student), 0.0)
+        gain = self._judge(lesson, weights, lambda log_p: log_p - student)
         # Negative values would punish every teacher once the student has memorised its triples.
         return np.asarray(gain.clamp_min(0.0).double().cpu().numpy())
 
     def _student(self, lesson: Lesson) -> Tensor:
         """The student's log-probability of the answers, before the update, `[batch]`."""
-        return answer_log_probs(lesson)[0]
-
-    def _teachers(self, label: SoftLabel, lesson: Lesson) -> Tensor:
-        """The soft label's, `[batch]`; what it is for rows that are not taught means nothing."""
-        return label.log_probs[label.entities == lesson.forward.answers[label.rows]]
+        if self.filtered:
+            return student_filtered_log_probs(lesson, self.classroom.taught_graph)
+        return lesson.forward.answer_log_probs()
 
 
 class FilteredGate(Gate):
@@ -144,14 +160,10 @@ class FilteredGate(Gate):
     the teacher that knows the others best.
     """
 
-    def _student(self, lesson: Lesson) -> Tensor:
-        return student_filtered_log_probs(lesson, self.classroom.taught_graph)
-
-    def _teachers(self, label: SoftLabel, lesson: Lesson) -> Tensor:
-        return filtered_log_probs(label, lesson.queries, self.classroom.taught_graph)
+    filtered = True
 
 
-class LogScore(Gate):
+class LogScore(Judged):
     """`1 + log p^a_t / log E`: how far the chosen teachers are from knowing nothing (ours).
 
     The logarithmic score of the soft label, 0 for the uniform one and 1 for certainty; nobody
@@ -167,16 +179,14 @@ class LogScore(Gate):
     ) -> Rewards:
         """See the class."""
         scale = self.classroom.observer.log_entities
-        chosen = torch.from_numpy(weights).to(lesson.forward.table.device)
-        score = torch.zeros(len(lesson.rows), device=chosen.device)
-        for label in lesson.judged.soft_labels(chosen, self.classroom.config.combination):
-            worth = 1 + self._teachers(label, lesson) / scale
-            score = score + torch.where(label.weight > 0, label.weight * worth, 0.0)
+        score = self._judge(lesson, weights, lambda log_p: 1 + log_p / scale)
         return np.asarray(score.clamp_min(LOWEST_LOG_P).double().cpu().numpy())
 
 
-class FilteredLogScore(LogScore, FilteredGate):
+class FilteredLogScore(LogScore):
     """`log_score` with the other known answers of the query out of the way (ours)."""
+
+    filtered = True
 
 
 class Advantage(Reward):

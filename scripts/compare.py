@@ -13,6 +13,7 @@ from agents.command_line import (
     add_variants_argument,
     parse_names,
     parse_seeds,
+    resumable,
     run,
     trial_arguments,
 )
@@ -55,13 +56,8 @@ def main() -> int:
     path = arguments.variants
     variants = read_variants(path) if path else {}
     config = ComparisonConfig(arguments.agents, arguments.seeds, trial, variants, str(path))
-    try:
+    with resumable(arguments.out / "results.json"):
         results = compare(config, arguments.out, arguments.jobs, arguments.quiet)
-    except KeyboardInterrupt:
-        if (arguments.out / "results.json").exists():
-            print(f"\nfinished trials are in {arguments.out / 'results.json'}", end="; ")
-            print("the same command resumes")
-        raise
     print(terminal_table(results))
     print(f"\nreport:      {arguments.out / 'report.html'}")
     print(f"tensorboard: tensorboard --logdir {arguments.out / 'trials'}")

@@ -8,7 +8,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from agents.command_line import add_environment_arguments, parse_seeds, run, trial_arguments
+from agents.command_line import (
+    add_environment_arguments,
+    parse_seeds,
+    resumable,
+    run,
+    trial_arguments,
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -62,13 +68,8 @@ def main() -> None:
     )
     if arguments.write:
         writable_file(config)
-    try:
+    with resumable(arguments.out / "study.json"):
         document = tune(config, arguments.out, arguments.trials, arguments.jobs, arguments.quiet)
-    except KeyboardInterrupt:
-        if (arguments.out / "study.json").exists():
-            print(f"\nfinished trials are in {arguments.out / 'study.json'}", end="; ")
-            print("the same command resumes")
-        raise
     print(ranking(document))
     print(f"\nstudy:   {arguments.out / 'study.json'}")
     if document["best"] and set(document["best"]["parameters"]) == {"environment"}:

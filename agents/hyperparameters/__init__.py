@@ -36,6 +36,26 @@ def soft_label_changes(changes: Mapping[str, Mapping[str, Any]]) -> dict[str, An
     return {name: value for name, value in environment.items() if name not in OF_AN_AGENT}
 
 
+def parse_mapping(text: str, source: str, expected: str) -> dict[Any, Any]:
+    """A mapping from YAML, not empty.
+
+    Args:
+        text: YAML.
+        source: what errors call it.
+        expected: the mapping in words.
+
+    Raises:
+        ValueError: it is no such YAML.
+    """
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source} is not YAML: {error}") from None
+    if not isinstance(document, dict) or not document:
+        raise ValueError(f"{source}: expected a mapping {expected}")
+    return document
+
+
 def load_hyperparameters(agent: str, dataset: str) -> Sections:
     """Sections `environment`, `algorithm` and `policy` of an agent on a dataset.
 

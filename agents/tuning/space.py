@@ -10,9 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from agents.hyperparameters import SECTIONS, Sections
+from agents.hyperparameters import SECTIONS, Sections, parse_mapping
 from agents.registry import AGENTS
 from graphs.naming import unknown
 from graphs.numbers import is_number, with_exponents
@@ -110,12 +108,7 @@ def parse_space(text: str, source: str) -> Space:
     Raises:
         ValueError: it is no such YAML.
     """
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{source} is not YAML: {error}") from None
-    if not isinstance(document, dict) or not document:
-        raise ValueError(f"{source}: expected a mapping with some of {', '.join(SECTIONS)}")
+    document = parse_mapping(text, source, f"with some of {', '.join(SECTIONS)}")
     space: Space = {}
     for section, parameters in document.items():
         if section not in SECTIONS:

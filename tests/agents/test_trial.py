@@ -22,7 +22,7 @@ from graphs import load_graph, save_graph
 from students.evaluation import evaluate_ranking
 from students.registry import STUDENTS
 from teachers.registry import TEACHERS
-from tests.agents.conftest import SMALL
+from tests.agents.conftest import SMALL, assert_alike_in_class
 from tests.conftest import LoadSource
 
 
@@ -50,26 +50,10 @@ def test_every_agent_is_repeatable_and_spends_the_same_budget(
 def test_agents_of_a_seed_see_the_same_student_and_queries(
     small_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dsom_env.classroom import Classroom
-
-    seen: dict[str, list[Any]] = {}
-    original = Classroom.teach
-
-    def spy(self: Classroom, lesson: Any, labels: Any) -> Any:
-        trace = seen.setdefault(current, [])
-        if not trace:
-            trace.append([p.detach().clone() for p in self.trainer.scorer.parameters()])
-        trace.append(lesson.rows.copy())
-        return original(self, lesson, labels)
-
-    monkeypatch.setattr(Classroom, "teach", spy)
-    for current in ("none", "smooth", "random", "oracle", "ppo", "reinforce", "dqn"):
-        run_trial(TrialConfig(current, seed=5, **small_trial))
-    reference = seen.pop("none")
-    for agent, trace in seen.items():
-        for one, other in zip(reference[0], trace[0], strict=True):
-            assert torch.equal(one, other), agent
-        np.testing.assert_array_equal(np.stack(reference[1:]), np.stack(trace[1:]), agent)
+    agents = ("none", "smooth", "random", "oracle", "ppo", "reinforce", "dqn")
+    assert_alike_in_class(
+        [TrialConfig(name, seed=5, **small_trial) for name in agents], monkeypatch
+    )
 
 
 def test_none_is_plain_training(small_trial: dict[str, Any]) -> None:

@@ -9,9 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 
 from agents.comparison import ComparisonConfig, compare, trial_folder
 from agents.headroom import head_room
@@ -25,7 +23,7 @@ from agents.trial_config import TrialConfig, fill_caches, hyperparameters_of
 from agents.variants import changes_of, check_trial, parse_variants, read_variants
 from agents.verdicts import learners_of, overall_verdict, rivals_of, terminal_table
 from dsom_env.classroom import Classroom
-from tests.agents.conftest import SMALL
+from tests.agents.conftest import SMALL, assert_alike_in_class
 
 ROOT = Path(__file__).parents[2]
 VARIANTS = """
@@ -105,32 +103,15 @@ def test_a_variant_that_says_what_is_so_anyway_is_its_agent_to_the_bit(
 def test_variants_of_a_seed_see_the_same_student_and_queries(
     small_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: dict[str, list[Any]] = {}
-    original = Classroom.teach
-
-    def spy(self: Classroom, lesson: Any, labels: Any) -> Any:
-        trace = seen.setdefault(current, [])
-        if not trace:
-            trace.append([p.detach().clone() for p in self.trainer.scorer.parameters()])
-        trace.append(lesson.rows.copy())
-        return original(self, lesson, labels)
-
-    monkeypatch.setattr(Classroom, "teach", spy)
     variants = {
         "all": {},
         "ppo@mode": {"environment": {"action_mode": "discrete", "horizon": 2}},
         "ppo@long": {"algorithm": {"gamma": 0.9, "n_steps": 8}},
         "all@label": {"environment": {"combination": "probs", "gamma": 1.0, "folds": 2}},
     }
-    for current, changes in variants.items():
-        trial = TrialConfig(current, 5, **(small_trial | {"epochs": 1}), changes=changes)
-        run_trial(trial)
-    reference = seen.pop("all")
-    assert len(seen) == 3
-    for agent, trace in seen.items():
-        for one, other in zip(reference[0], trace[0], strict=True):
-            assert torch.equal(one, other), agent
-        np.testing.assert_array_equal(np.stack(reference[1:]), np.stack(trace[1:]), agent)
+    settings = small_trial | {"epochs": 1}
+    trials = [TrialConfig(name, 5, **settings, changes=made) for name, made in variants.items()]
+    assert_alike_in_class(trials, monkeypatch)
 
 
 def test_caches_are_filled_for_what_variants_ask(
