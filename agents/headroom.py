@@ -13,8 +13,8 @@ from agents.names import SINGLE, base_agent
 from agents.statistics import iqm, paired_difference, ratio_interval
 
 Interval = tuple[float, float]
-# Their masks do not depend on the query: what is to be had without choosing.
-UNCHOOSING = ("none", "smooth", "all", "random", "fixed")
+# Their masks follow from nothing that is known of the query: what is to be had without choosing.
+UNCHOOSING = ("none", "smooth", "all", "random", "random:once", "cycle", "fixed")
 
 
 @dataclass(frozen=True)
@@ -152,5 +152,5 @@ def oracles_of(runs: Sequence[Mapping[str, Any]]) -> set[str]:
 
 
 def chooses(agent: str) -> bool:
-    """Whether the masks of an agent, or of what it varies, depend on the query."""
+    """Whether the masks of an agent, or of what it varies, follow from what the query is."""
     return base_agent(agent) not in UNCHOOSING and not agent.startswith(SINGLE)

@@ -50,6 +50,30 @@ def strangers(classroom: Classroom) -> TeacherStore:
     return classroom.open_store(strangers_folds(classroom.config))
 
 
+def told_by_strangers(
+    classroom: Classroom, subsets: Tensor
+) -> Iterator[tuple[IntArray, NDArray[np.float64]]]:
+    """What subsets of teachers that did not train on the taught queries give their answers.
+
+    Args:
+        classroom: teachers and queries; its student is not asked.
+        subsets: float32 `[subsets, teachers]` of 0 and 1.
+
+    Yields:
+        Relations `[queries]` and filtered log-probabilities `[queries, subsets]`, part by part.
+    """
+    store, taught = strangers(classroom), classroom.taught_rows
+    subsets = subsets.to(classroom.device)
+    for start in range(0, len(taught), _CHUNK):
+        rows = taught[start : start + _CHUNK]
+        part, opinions = classroom.queries[rows], classroom.opinions(rows, store)
+        values = []
+        for subset in subsets:
+            (label,) = opinions.soft_labels(subset.repeat(len(rows), 1), judged_by(classroom))
+            values.append(filtered_log_probs(label, part, classroom.taught_graph).double())
+        yield part.relations, torch.stack(values, dim=1).cpu().numpy()
+
+
 class GreedyOracle(MaskPolicy):
     """Sees the answer: adds teachers while the soft label gives the answer more probability.
 
@@ -157,15 +181,7 @@ class Tabular(SubsetPerRelation):
     def _judge(
         self, classroom: Classroom, subsets: Tensor
     ) -> Iterator[tuple[IntArray, NDArray[np.float64]]]:
-        store, taught = strangers(classroom), classroom.taught_rows
-        for start in range(0, len(taught), _CHUNK):
-            rows = taught[start : start + _CHUNK]
-            part, opinions = classroom.queries[rows], classroom.opinions(rows, store)
-            values = []
-            for subset in subsets:
-                (label,) = opinions.soft_labels(subset.repeat(len(rows), 1), judged_by(classroom))
-                values.append(filtered_log_probs(label, part, classroom.taught_graph).double())
-            yield part.relations, torch.stack(values, dim=1).numpy()
+        return told_by_strangers(classroom, subsets)
 
 
 class RelationOracle(SubsetPerRelation):

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from dsom_env.classroom import Classroom, Lesson, Weights
+from graphs.csr import IntArray
 from students.evaluation import evaluate_ranking, filtered_ranks
 from teachers.pretraining import load_teachers
 
@@ -22,10 +23,12 @@ class MaskPolicy(ABC):
     Attributes:
         search_epochs: student epochs spent beyond the common budget to prepare the policy.
         budget: student updates that the policy will be asked for, known before `prepare`.
+        preference: what it returns, as `calibration` calls it: `mask`, or `weight` for weights.
     """
 
     search_epochs: float = 0.0
     budget: int = 0
+    preference: str = "mask"
 
     def prepare(self, classroom: Classroom, probe: Probe) -> None:  # noqa: B027 - most need nothing
         """Called once, before the student starts.
@@ -38,7 +41,7 @@ class MaskPolicy(ABC):
 
     @abstractmethod
     def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
-        """Masks of 0 and 1, float32 `[batch, teachers]`."""
+        """Masks of 0 and 1, or weights between, float32 `[batch, teachers]`."""
 
 
 class Constant(MaskPolicy):
@@ -81,6 +84,69 @@ class RandomMask(MaskPolicy):
         return rng.integers(0, 2, shape).astype(np.float32)
 
 
+class RandomOnce(MaskPolicy):
+    """Every teacher with probability one half, drawn once for a query and kept through all epochs.
+
+    `random` draws anew whenever a query comes back: the two differ by what re-deciding is worth.
+    """
+
+    def prepare(self, classroom: Classroom, probe: Probe) -> None:
+        """Forget what was drawn."""
+        self._drawn: Weights | None = None
+
+    def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
+        """See the class; the first call draws for all queries."""
+        if self._drawn is None:
+            shape = (len(classroom.queries), len(classroom.teachers))
+            self._drawn = rng.integers(0, 2, shape).astype(np.float32)
+        kept: Weights = self._drawn[lesson.rows]
+        return kept
+
+
+class Cycle(MaskPolicy):
+    """One teacher per visit, each in its turn: diversity without chance, and without choice.
+
+    A query that has been taught `v` times is taught next by teacher `(phase + v) mod teachers`,
+    so that after any number of rounds it has met every teacher equally often. Phases are dealt out
+    evenly by a fixed shuffle of the queries: in every batch all teachers are at work.
+    """
+
+    def prepare(self, classroom: Classroom, probe: Probe) -> None:
+        """Deal the phases out."""
+        shuffled = np.random.default_rng(0).permutation(len(classroom.queries))
+        self._turns: IntArray = shuffled % len(classroom.teachers)
+
+    def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
+        """See the class; every call counts as a visit."""
+        rows, count = lesson.rows, len(classroom.teachers)
+        # A batch in which one epoch ends and the next begins may hold a query twice.
+        order = np.argsort(rows, kind="stable")
+        earlier = np.empty_like(rows)
+        earlier[order] = np.arange(len(rows)) - np.searchsorted(rows[order], rows[order])
+        turns = (self._turns[rows] + earlier) % count
+        np.add.at(self._turns, rows, 1)
+        chosen: Weights = np.eye(count, dtype=np.float32)[turns]
+        return chosen
+
+
+class Complement(MaskPolicy):
+    """The teachers that say what this student does not say now: those that disagree with it most.
+
+    The disagreement of a teacher on a query is `KL(p_teacher ‖ p_student)` over all entities, at
+    temperature 1: what the state shows as `kl_to_student`, but of the answers that teach. Chosen
+    are the teachers with at least the mean of their disagreements, so that nobody is left without
+    one. Whether what they add is true is not asked. Ours, no published rule.
+    """
+
+    def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
+        """See the class."""
+        divergences = classroom.observer.divergences(lesson.forward, lesson.opinions)
+        # In double precision the mean of equal values is no larger than these.
+        exact = divergences.astype(np.float64)
+        chosen: Weights = (exact >= exact.mean(axis=1, keepdims=True)).astype(np.float32)
+        return chosen
+
+
 class Then(MaskPolicy):
     """One policy for the first half of the student's budget, another for the second.
 
@@ -91,6 +157,8 @@ class Then(MaskPolicy):
 
     def __init__(self, first: MaskPolicy, second: MaskPolicy) -> None:
         self.first, self.second = first, second
+        # It is asked for its preferences at the end.
+        self.preference = second.preference
 
     def prepare(self, classroom: Classroom, probe: Probe) -> None:
         """Prepare both."""

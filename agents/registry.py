@@ -14,14 +14,18 @@ from agents.names import SINGLE, THEN, base_agent
 from agents.oracles import GreedyOracle, PlantedOracle, RelationOracle, Tabular
 from agents.policies import (
     BestTeacher,
+    Complement,
     Constant,
+    Cycle,
     FixedMask,
     MaskPolicy,
     RandomMask,
+    RandomOnce,
     RelationMask,
     Then,
 )
 from agents.reinforce import Reinforce
+from agents.stacking import Stacked
 from dsom_env.config import ACTION_MODES
 from graphs.naming import unknown
 
@@ -125,6 +129,8 @@ AGENTS: dict[str, AgentSpec] = {
     ),
     "all": AgentSpec("every teacher, always", policy=lambda: Constant(_all)),
     "random": AgentSpec("each teacher with probability one half", policy=RandomMask),
+    "random:once": AgentSpec("the same, drawn once per query and kept", policy=RandomOnce),
+    "cycle": AgentSpec("one teacher per visit of a query, each in its turn", policy=Cycle),
     "fixed": AgentSpec("the one mask that teaches best on valid", policy=FixedMask),
     "relation": AgentSpec("boosted weights per relation on valid (MoSE-BI)", policy=RelationMask),
     "tabular": AgentSpec(
@@ -132,6 +138,12 @@ AGENTS: dict[str, AgentSpec] = {
         policy=Tabular,
         cross_fitted=True,
     ),
+    "stacked": AgentSpec(
+        "weights per relation of the mixture that predicts best out of fold",
+        policy=Stacked,
+        cross_fitted=True,
+    ),
+    "complement": AgentSpec("the teachers that disagree most with the student", policy=Complement),
     "single:best": AgentSpec("the teacher with the best valid MRR", policy=BestTeacher),
     "oracle": AgentSpec("greedy, sees the answer", policy=GreedyOracle, oracle=True),
     "oracle:oof": AgentSpec(

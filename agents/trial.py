@@ -240,7 +240,7 @@ def _run_policy(
     calibration = calibrate(
         classroom,
         lambda lesson: policy.masks(classroom, lesson, rng).astype(np.float64),
-        "mask",
+        policy.preference,
         config.seed,
     )
     extras = {"search_epochs": policy.search_epochs, "calibration": calibration}

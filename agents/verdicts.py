@@ -9,7 +9,7 @@ from agents.headroom import head_room, oracles_of
 from agents.hyperparameters import soft_label_changes
 from agents.names import base_agent
 
-CONTROLS = ("all", "random", "smooth", "fixed", "single:best")
+CONTROLS = ("all", "random", "random:once", "cycle", "smooth", "fixed", "single:best")
 LEARNERS = ("reinforce", "a2c", "ppo", "dqn")
 FOOTNOTE = (
     "MRR and Hits are filtered, both directions, mean rank of ties. Each student was selected by "

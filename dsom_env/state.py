@@ -82,7 +82,7 @@ class Observer:
             float32 `[batch, columns]`, finite and inside the bounds.
         """
         queries, batch = forward.queries, len(rows)
-        divergences = self._divergences(forward, opinions)
+        divergences = self.divergences(forward, opinions)
         teachers = np.concatenate([self._static[rows], divergences[:, :, None]], axis=2)
         summary = trainer.scorer.summary(forward.table, forward.entities, forward.relations)
         observation = np.concatenate(
@@ -105,8 +105,13 @@ class Observer:
         clipped: NDArray[np.float32] = np.clip(shown, self.columns.low, self.columns.high)
         return clipped
 
-    def _divergences(self, forward: Forward, opinions: Opinions) -> NDArray[np.float32]:
-        """KL of the student from each teacher in units of log E, `[batch, teachers]`."""
+    def divergences(self, forward: Forward, opinions: Opinions) -> NDArray[np.float32]:
+        """`KL(p_teacher ‖ p_student)` in units of log E, float32 `[batch, teachers]`.
+
+        Args:
+            forward: the batch as the student scores it now; its logits are kept for the update.
+            opinions: what the teachers said about the batch.
+        """
         row_of, statistics = forward.row_of, forward.statistics
         listed = forward.logits[row_of[opinions.rows], opinions.entities]
         log_normaliser = statistics.log_normaliser[row_of]

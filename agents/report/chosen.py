@@ -69,13 +69,15 @@ def chosen_section(results: Mapping[str, Any]) -> str:
     ]
     return (
         '<h2>Who was chosen</h2><p class="soft">Share of the taught queries that each teacher '
-        "taught, over the whole run and all seeds, exploration included, control rows left out. "
-        f"Agents with one mask for all queries are not shown.</p>{''.join(folds)}"
+        "taught (of weights, their mean), over the whole run and all seeds, exploration included, "
+        "control rows left out. Agents with one mask for all queries are not shown.</p>"
+        f"{''.join(folds)}"
     )
 
 
 def _varies(runs: Sequence[Run]) -> bool:
-    return any(len(run["selection"]["masks"]) > 1 for run in runs if "selection" in run)
+    """Whether a teacher taught some queries and not others, or with part of its weight."""
+    return any(0 < share < 1 for run in runs for share in run["mean_mask"].values())
 
 
 def _fold(runs: Sequence[Run], teachers: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from agents.headroom import head_room, oracles_of
+from agents.headroom import chooses, head_room, oracles_of
 
 Scores = dict[str, tuple[list[float], float]]
 
@@ -92,6 +92,12 @@ def test_it_takes_an_oracle_and_somebody_who_does_not_choose() -> None:
     room = head_room(runs_of(with_single))
     assert room is not None
     assert room.control == "single:best"
+
+
+def test_turns_and_chance_choose_nothing() -> None:
+    """What they gain over `all` is nobody's choosing, however the draw is made."""
+    assert not any(chooses(name) for name in ("random", "random:once", "cycle", "cycle@probs"))
+    assert all(chooses(name) for name in ("relation", "tabular", "stacked", "complement", "ppo"))
 
 
 def test_shares_need_seeds_in_common() -> None:

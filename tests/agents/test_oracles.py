@@ -4,39 +4,28 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
-import dsom_env as _registration  # noqa: F401
 from agents.oracles import GreedyOracle, PlantedOracle, RelationOracle, Tabular
 from agents.registry import AGENTS
 from dsom_env.classroom import Lesson
-from graphs import MultimodalGraph, Queries, load_graph
+from graphs import load_graph
 from teachers.pretraining import load_teachers
-from tests.agents.conftest import SMALL
+from tests.agents.conftest import SMALL, dense_filtered, make_env
 
 RNG = np.random.default_rng
 
 
-def make(**kwargs: Any) -> Any:
-    arguments: dict[str, Any] = {"dataset": SMALL, "rank": 8, "teacher_rank": 8, "reward": "gate"}
-    made = gym.make_vec("DSoM-v0", num_envs=64, **(arguments | kwargs))
-    made.reset(seed=0)
-    for _ in range(5):
-        made.step(made.action_space.sample() * 0 + 1)
-    return made.unwrapped
-
-
 @pytest.fixture(scope="module")
 def env() -> Any:
-    return make()
+    return make_env()
 
 
 @pytest.fixture(scope="module")
 def cross_fitted() -> Any:
-    return make(folds=2, top_k=None)
+    return make_env(folds=2, top_k=None)
 
 
 @pytest.fixture
@@ -94,28 +83,6 @@ def test_oracle_is_at_least_the_best_single_and_grows_greedily(env: Any, lesson:
         assert (chosen >= value(more) - 1e-4).all()
 
 
-def dense_filtered(
-    store: Any, rows: np.ndarray, queries: Queries, graph: MultimodalGraph, mask: np.ndarray
-) -> np.ndarray:
-    """Filtered log-probability of the answers under the mean of dense log-probabilities."""
-    opinions = store.opinions(rows)
-    dense = opinions.log_probs.reshape(len(rows), graph.num_entities, -1).double()
-    logits = dense[:, :, mask.astype(bool)].mean(2)
-    known = set(map(tuple, graph.triples["train"].tolist()))
-    half = graph.num_relations
-    values = []
-    for row, (e, r, a) in enumerate(
-        zip(queries.entities, queries.relations, queries.answers, strict=True)
-    ):
-        kept = [
-            t
-            for t in range(graph.num_entities)
-            if t == a or ((e, r, t) if r < half else (t, r - half, e)) not in known
-        ]
-        values.append(float(logits[row][kept].log_softmax(0)[kept.index(a)]))
-    return np.array(values)
-
-
 def test_cross_fitted_oracle_is_greedy_on_filtered_probabilities(cross_fitted: Any) -> None:
     classroom, lesson = cross_fitted.classroom, cross_fitted.lessons.lesson
     policy = GreedyOracle(cross_fitted=True)
@@ -168,7 +135,7 @@ def test_tabular_has_the_subset_that_predicts_best_out_of_fold(cross_fitted: Any
 
 @pytest.mark.parametrize("combination", ["log_probs", "probs", "per_teacher"])
 def test_relation_oracle_has_the_subset_that_predicts_best_on_valid(combination: str) -> None:
-    env = make(combination=combination)
+    env = make_env(combination=combination)
     graph, policy = env.graph, RelationOracle()
     policy.least_queries = 12
     policy.prepare(env.classroom, nobody)
@@ -215,7 +182,7 @@ def test_strangers_are_asked_where_the_environment_has_acquaintances(env: Any) -
 
 
 def test_the_planted_oracle_reads_the_mask_off() -> None:
-    env = make(teachers=["text", "fused", "image"])
+    env = make_env(teachers=["text", "fused", "image"])
     policy = PlantedOracle()
     policy.prepare(env.classroom, nobody)
     lesson = env.lessons.lesson

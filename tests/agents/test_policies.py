@@ -11,14 +11,18 @@ import torch
 import dsom_env as _registration  # noqa: F401
 from agents.policies import (
     BestTeacher,
+    Complement,
     Constant,
+    Cycle,
     FixedMask,
     RandomMask,
+    RandomOnce,
     RelationMask,
     boosted_weights,
 )
 from agents.registry import AGENTS, agent_spec
 from dsom_env.classroom import Lesson
+from dsom_env.stream import QueryStream
 from students.evaluation import filtered_ranks
 from teachers.pretraining import PretrainingConfig, load_teachers
 from tests.agents.conftest import SMALL
@@ -84,6 +88,89 @@ def test_random_is_half(env: Any, lesson: Lesson) -> None:
     masks = np.concatenate([RandomMask().masks(env.classroom, lesson, rng) for _ in range(50)])
     assert set(np.unique(masks)) == {0.0, 1.0}
     np.testing.assert_allclose(masks.mean(0), 0.5, atol=0.04)
+
+
+def lesson_of(rows: np.ndarray) -> Any:
+    return SimpleNamespace(rows=rows)
+
+
+def test_random_once_never_draws_again(env: Any) -> None:
+    rows, rng = env.classroom.taught_rows, RNG(0)
+    policy = RandomOnce()
+    policy.prepare(env.classroom, lambda mask, epochs: 0.0)
+    first = policy.masks(env.classroom, lesson_of(rows), rng)
+    np.testing.assert_array_equal(
+        policy.masks(env.classroom, lesson_of(rows[::-1]), rng), first[::-1]
+    )
+    assert set(np.unique(first)) == {0.0, 1.0}
+    np.testing.assert_allclose(first.mean(0), 0.5, atol=0.08)
+    assert len(np.unique(first, axis=0)) == 16, "queries differ"
+    # A policy is used for one student; another seed draws another half.
+    policy.prepare(env.classroom, lambda mask, epochs: 0.0)
+    assert (policy.masks(env.classroom, lesson_of(rows), RNG(1)) != first).mean() > 0.4
+
+
+def test_every_query_meets_every_teacher_equally_often(env: Any) -> None:
+    """Along the stream that students are taught by, whose epochs end within batches."""
+    classroom = env.classroom
+    stream = QueryStream(classroom.queries, classroom.taught_rows, seed=3)
+    policy = Cycle()
+    policy.prepare(classroom, lambda mask, epochs: 0.0)
+    taught, count = classroom.taught_rows, len(classroom.teachers)
+    # A batch of three quarters of an epoch holds some queries twice, and four make three epochs.
+    batch = 3 * len(taught) // 4
+    assert 4 * batch == 3 * len(taught)
+    met: dict[int, list[int]] = {row: [] for row in taught.tolist()}
+    repeated = 0
+    for _ in range(4 * 4):
+        rows = stream.take(batch)
+        masks = policy.masks(classroom, lesson_of(rows), RNG(0))
+        assert (masks.sum(1) == 1).all()
+        np.testing.assert_allclose(masks.mean(0), 1 / count, atol=0.06)
+        repeated += len(rows) - len(np.unique(rows))
+        for row, teacher in zip(rows.tolist(), masks.argmax(1).tolist(), strict=True):
+            met[row].append(teacher)
+    assert repeated > 0
+    for teachers in met.values():
+        assert len(teachers) == 12
+        for start in range(9):
+            assert sorted(teachers[start : start + count]) == list(range(count))
+
+
+def test_complement_takes_whom_the_student_is_far_from() -> None:
+    """Dense divergences of the soft labels from the student, summed entity by entity."""
+    made = gym.make_vec("DSoM-v0", num_envs=64, dataset=SMALL, rank=8, teacher_rank=8)
+    made.reset(seed=0)
+    for _ in range(60):
+        made.step(np.ones((64, 4), dtype=np.int8))
+    env: Any = made.unwrapped
+    classroom, lesson = env.classroom, env.lessons.lesson
+    masks = Complement().masks(classroom, lesson, RNG(0))
+    queries = lesson.queries
+    ids = torch.from_numpy(queries.entities), torch.from_numpy(queries.relations)
+    student = classroom.trainer.score(*ids).double().log_softmax(1)
+    assert (student.exp() * student).sum(1).mean() > -0.8 * np.log(160), "it has learned something"
+    divergences = []
+    for alone in np.eye(4, dtype=np.float32):
+        (label,) = classroom.soft_labels(lesson, np.tile(alone, (64, 1)))
+        dense = label.dense().double()
+        divergences.append((dense * (dense.log() - student)).sum(1).numpy())
+    above = np.stack(divergences, axis=1)
+    above -= above.mean(1, keepdims=True)
+    # The store rounds to half precision: who is at the mean may fall on either side.
+    clear = np.abs(above) > 0.01
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal((masks > 0)[clear], (above > 0)[clear])
+    assert len(np.unique(masks, axis=0)) > 2
+
+
+def test_complement_leaves_nobody_alone() -> None:
+    """Three times .1 sums to more than .3 in single precision."""
+    equal = np.full((2, 3), 0.1, dtype=np.float32)
+    observer = SimpleNamespace(divergences=lambda forward, opinions: equal)
+    classroom: Any = SimpleNamespace(observer=observer)
+    lesson: Any = SimpleNamespace(forward=None, opinions=None)
+    assert Complement().masks(classroom, lesson, RNG(0)).all()
 
 
 def test_constant_agents(env: Any, lesson: Lesson) -> None:

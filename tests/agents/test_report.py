@@ -144,6 +144,16 @@ def test_agents_that_chose_have_a_fold_and_the_learner_is_open(results: dict[str
     assert len(page) < 60_000
 
 
+def test_weights_are_shown_though_they_make_one_mask(results: dict[str, Any]) -> None:
+    """`all` with weights of three quarters is one mask, and not the same teaching."""
+    for run in results["runs"]:
+        if run["agent"] == "all":
+            run["mean_mask"] = dict.fromkeys(TEACHERS, 0.75)
+            assert len(run["selection"]["masks"]) == 1
+    page = chosen_section(results)
+    assert "<summary>all</summary>" in page
+
+
 def test_a_fold_shows_the_shares_of_its_runs(results: dict[str, Any]) -> None:
     page = chosen_section(results).split("</details>")[0]
     runs = [run for run in results["runs"] if run["agent"] == "ppo"]
