@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from graphs.numbers import with_exponents
+
+Content = TypeVar("Content")
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -57,7 +60,11 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 def add_environment_arguments(parser: argparse.ArgumentParser) -> None:
     """Graph, teachers, budget and settings, for every script that trains a student."""
-    parser.add_argument("--dataset", default="emoji", help="emoji, planted[:key=value,...] or path")
+    parser.add_argument(
+        "--dataset",
+        default="emoji",
+        help="emoji, planted[-easy|-medium|-hard][:key=value,...] or path (docs/graphs.md)",
+    )
     parser.add_argument("--teachers", type=parse_names, help="names between commas (default: all)")
     parser.add_argument("--epochs", type=int, default=20, help="student's budget (default: 20)")
     parser.add_argument("--batch", type=int, default=512, help="queries per update (default: 512)")
@@ -95,6 +102,38 @@ def trial_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
         "environment": dict(arguments.settings),
         "reward": arguments.reward,
     }
+
+
+def add_runs_argument(parser: argparse.ArgumentParser) -> None:
+    """Finished comparisons, for the scripts that print several side by side."""
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="folder of a comparison, or results.json"
+    )
+
+
+def results_files(runs: Sequence[Path]) -> list[Path]:
+    """The `results.json` of every comparison.
+
+    Raises:
+        ValueError: one is given twice.
+    """
+    paths = [run / "results.json" if run.is_dir() else run for run in runs]
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ValueError("RUN: the same comparison is given twice")
+    return paths
+
+
+def read_json(path: Path, parse: Callable[[Any], Content]) -> Content:
+    """What `parse` makes of a JSON file.
+
+    Raises:
+        ValueError: it is no JSON, or not what `parse` expects; names the file.
+        OSError: the file cannot be read.
+    """
+    try:
+        return parse(json.loads(path.read_text("utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 @contextmanager

@@ -143,15 +143,26 @@ def _load_planted(name: str, base: PlantedSpec, options: Mapping[str, str]) -> M
     return replace(planted_graph(parse_planted(base, options)), name=name)
 
 
+_PLANTED: dict[str, PlantedSpec] = {
+    "planted": PlantedSpec(),
+    **{f"planted-{level}": spec for level, spec in planted_levels.items()},
+}
 GRAPHS: dict[str, Callable[[Mapping[str, str]], MultimodalGraph]] = {
     "emoji": _load_emoji,
-    "planted": partial(_load_planted, "planted", PlantedSpec()),
-    **{
-        f"planted-{level}": partial(_load_planted, f"planted-{level}", spec)
-        for level, spec in planted_levels.items()
-    },
+    **{name: partial(_load_planted, name, spec) for name, spec in _PLANTED.items()},
 }
 """Graphs by name; each takes its options as text. Adding one is one line."""
+
+
+def planted_spec(dataset: str) -> PlantedSpec | None:
+    """What `load_graph` plants under a name with options; None where it plants nothing.
+
+    Raises:
+        ValueError: a malformed option.
+    """
+    name, _, options = dataset.partition(":")
+    base = _PLANTED.get(name)
+    return None if base is None else parse_planted(base, _parse(name, options))
 
 
 def _freeze(graph: MultimodalGraph) -> MultimodalGraph:

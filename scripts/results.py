@@ -6,30 +6,12 @@ python scripts/results.py runs/db15k runs/mkg-w --out docs/results.md
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
-from agents.command_line import run
+from agents.command_line import add_runs_argument, read_json, results_files, run
 
 PUBLISHED = Path(__file__).parents[1] / "docs" / "published.json"
-
-
-Content = TypeVar("Content")
-
-
-def read(path: Path, parse: Callable[[Any], Content]) -> Content:
-    """What `parse` makes of a JSON file.
-
-    Raises:
-        ValueError: it is no JSON, or not what `parse` expects; names the file.
-    """
-    try:
-        return parse(json.loads(path.read_text("utf-8")))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def main() -> None:
@@ -43,17 +25,13 @@ def main() -> None:
     command = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    command.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN", help="folder of a comparison, or results.json"
-    )
+    add_runs_argument(command)
     command.add_argument("--out", type=Path, help="file to write (default: the terminal)")
     command.add_argument("--published", type=Path, default=PUBLISHED, help="published figures")
     arguments = command.parse_args()
-    published = read(arguments.published, parse_published)
-    paths = [folder / "results.json" if folder.is_dir() else folder for folder in arguments.runs]
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise ValueError("RUN: the same comparison is given twice")
-    page = render_results([read(path, parse_results) for path in paths], published)
+    published = read_json(arguments.published, parse_published)
+    outcomes = [read_json(path, parse_results) for path in results_files(arguments.runs)]
+    page = render_results(outcomes, published)
     if arguments.out is None:
         sys.stdout.write(page)
     else:

@@ -82,7 +82,7 @@ def _overview(groups: Sequence[Sequence[Outcome]], published: Published) -> str:
         rows.append(
             [
                 _title(group[0]),
-                f"`{_cell(best.agent)}`",
+                f"`{cell(best.agent)}`",
                 str(best.seeds),
                 *(f"{best.test[metric]:.2f}" for metric in ("mrr", "hits@1", "hits@10")),
                 ", ".join(f"{METRICS[metric]} {gap:+.2f}" for metric, gap, _ in gaps) or "–",
@@ -97,7 +97,7 @@ def _overview(groups: Sequence[Sequence[Outcome]], published: Published) -> str:
         "Hits@10",
         "distance to the best published multimodal",
     ]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _section(group: Sequence[Outcome], published: Published) -> Iterator[str]:
@@ -193,7 +193,7 @@ def _published_table(graph: PublishedGraph) -> str:
         for figure in graph.figures
     ]
     header = ["published model", "kind", *(METRICS[m] for m in shown), "source", "mark"]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _comparison(outcome: Outcome) -> Iterator[str]:
@@ -209,7 +209,7 @@ def _comparison(outcome: Outcome) -> Iterator[str]:
     if any(agent.share for agent in outcome.agents):
         header.append("of the head-room")
         rows = [[*row, a.share or "–"] for row, a in zip(rows, outcome.agents, strict=True)]
-    yield _table(header, rows)
+    yield table(header, rows)
     if outcome.variants:
         yield "\n".join(_variant(*variant) for variant in outcome.variants.items())
     if outcome.head_room:
@@ -227,7 +227,7 @@ def _agent_row(agent: AgentOutcome) -> list[str]:
     low, high = min(agent.best_epochs), max(agent.best_epochs)
     interval = agent.interval
     return [
-        f"`{_cell(agent.agent)}`",
+        f"`{cell(agent.agent)}`",
         str(agent.seeds),
         f"{agent.valid_mrr:.2f}",
         f"{agent.test['mrr']:.2f}",
@@ -254,11 +254,11 @@ def _was_trained(outcome: Outcome) -> bool:
 
 def _teacher_table(outcome: Outcome) -> str:
     rows = [
-        [f"`{_cell(name)}`", f"{of['valid']['mrr']:.2f}"]
+        [f"`{cell(name)}`", f"{of['valid']['mrr']:.2f}"]
         + [f"{of['test'][metric]:.2f}" for metric in METRICS]
         for name, of in outcome.teachers.items()
     ]
-    return _table(["teacher", "valid MRR", *(f"test {m}" for m in METRICS.values())], rows)
+    return table(["teacher", "valid MRR", *(f"test {m}" for m in METRICS.values())], rows)
 
 
 def _budget(outcome: Outcome) -> str:
@@ -296,11 +296,13 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """Text that ends no cell of a table."""
     return text.replace("|", "\\|")
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     # Words to the left, figures (and dashes, where there are none) to the right.
     figures = [
         not any(character.isalpha() for row in rows for character in row[column])

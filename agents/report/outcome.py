@@ -211,18 +211,23 @@ def _options(dataset: str) -> list[str]:
     return [part.strip() for part in options.split(",")] if "=" in options else []
 
 
+def shown_dataset(dataset: str, graph: str) -> str:
+    """A dataset without folders of the machine: a folder is `data/<graph>`, with its options."""
+    if dataset == graph or not re.search(r"[/\\]", dataset):
+        return dataset
+    options = ",".join(_options(dataset))
+    return f"data/{graph}" + (f":{options}" if options else "")
+
+
 def shown_command(command: str, dataset: str, graph: str) -> str:
     """A command without folders of the machine that it ran on.
 
     Args:
         command: as a shell takes it.
-        dataset: the command's dataset; a folder is shown as `data/<graph>`.
+        dataset: the command's dataset, see `shown_dataset`.
         graph: the graph's name.
     """
-    shown = dataset
-    if dataset != graph and re.search(r"[/\\]", dataset):
-        options = ",".join(_options(dataset))
-        shown = f"data/{graph}" + (f":{options}" if options else "")
+    shown = shown_dataset(dataset, graph)
     return shlex.join(_shown_word(word, dataset, shown) for word in shlex.split(command))
 
 
