@@ -7,6 +7,7 @@ import pytest
 
 from graphs import load_graph
 from graphs.formats import FORMATS
+from graphs.loading import planted_spec
 
 PAGE = (Path(__file__).parents[1] / "docs" / "graphs.md").read_text("utf-8")
 
@@ -35,3 +36,10 @@ def test_examples_are_one_graph(tmp_path: Path, heading: str) -> None:
 
 def test_every_format_has_an_example() -> None:
     assert len(examples()) > len(FORMATS) - 1
+
+
+def test_planted_options_are_taken() -> None:
+    names = re.findall(r"`(planted-medium:[^`]+)`", PAGE)
+    assert len(names) >= 7
+    for name in names:
+        assert planted_spec(name) != planted_spec("planted-medium"), name
