@@ -145,6 +145,9 @@ def _shown(value: Any) -> str:
         return value
     if isinstance(value, list | tuple):
         return ", ".join(map(_shown, value))
+    if isinstance(value, float):
+        # A default of 3.0 and the 3 that somebody typed are the same.
+        return f"{value:g}"
     return json.dumps(value)
 
 

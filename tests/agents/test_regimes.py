@@ -78,7 +78,7 @@ def test_only_what_differs_has_a_column() -> None:
     low, high = comparison(environment={"gamma": 1}), comparison(environment={"gamma": 3.0})
     header, rows = table_of(low, high)
     assert header[:3] == ["run", "gamma", "none"]
-    assert [row[:2] for row in rows] == [["r0", "1"], ["r1", "3.0"]]
+    assert [row[:2] for row in rows] == [["r0", "1"], ["r1", "3"]]
     assert table_of(high, comparison(environment={}))[0][:2] == ["run", "none"]
     header, rows = table_of(comparison(), comparison(epochs=7, seeds=[4, 5], reward="gate"))
     assert header[1:4] == ["reward", "epochs", "seeds"]
@@ -93,7 +93,7 @@ def test_options_of_planted_graphs_are_settings() -> None:
     assert [row[1:3] for row in rows] == [["text, image", "2"], ["a, b, c", "4"]]
     header, rows = table_of(comparison("planted-easy"), comparison("planted-hard"))
     assert header[1:5] == ["dataset", "noise", "missing", "label_noise"]
-    assert rows[1][1:5] == ["planted-hard", "1.0", "0.3", "0.15"]
+    assert rows[1][1:5] == ["planted-hard", "1", "0.3", "0.15"]
     folder = comparison("/some/home/MKG-W:coverage=0.1")
     folder["graph"]["name"] = "MKG-W"
     header, rows = table_of(comparison(three), folder)
