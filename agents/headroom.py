@@ -14,7 +14,7 @@ from agents.statistics import iqm, paired_difference, ratio_interval
 
 Interval = tuple[float, float]
 # Their masks follow from nothing that is known of the query: what is to be had without choosing.
-UNCHOOSING = ("none", "smooth", "all", "random", "random:once", "cycle", "fixed")
+UNCHOOSING = ("none", "smooth", "all", "random", "random:once", "random:relation", "cycle", "fixed")
 
 
 @dataclass(frozen=True)

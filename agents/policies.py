@@ -95,12 +95,32 @@ class RandomOnce(MaskPolicy):
         self._drawn: Weights | None = None
 
     def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
-        """See the class; the first call draws for all queries."""
+        """See the class; the first call draws all masks."""
         if self._drawn is None:
-            shape = (len(classroom.queries), len(classroom.teachers))
+            shape = (self._groups(classroom), len(classroom.teachers))
             self._drawn = rng.integers(0, 2, shape).astype(np.float32)
-        kept: Weights = self._drawn[lesson.rows]
+        kept: Weights = self._drawn[self._group_of(classroom, lesson)]
         return kept
+
+    def _groups(self, classroom: Classroom) -> int:
+        return len(classroom.queries)
+
+    def _group_of(self, classroom: Classroom, lesson: Lesson) -> IntArray:
+        return lesson.rows
+
+
+class RandomRelation(RandomOnce):
+    """Every teacher with probability one half, drawn once for a relation, both its directions.
+
+    A randomised experiment: students that were taught by this policy differ by chance alone in who
+    taught which relation, and so tell what a teacher is worth to a relation (`agents.effects`).
+    """
+
+    def _groups(self, classroom: Classroom) -> int:
+        return classroom.graph.num_relations
+
+    def _group_of(self, classroom: Classroom, lesson: Lesson) -> IntArray:
+        return lesson.queries.relations % classroom.graph.num_relations
 
 
 class Cycle(MaskPolicy):

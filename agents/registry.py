@@ -21,6 +21,7 @@ from agents.policies import (
     MaskPolicy,
     RandomMask,
     RandomOnce,
+    RandomRelation,
     RelationMask,
     Then,
 )
@@ -130,6 +131,7 @@ AGENTS: dict[str, AgentSpec] = {
     "all": AgentSpec("every teacher, always", policy=lambda: Constant(_all)),
     "random": AgentSpec("each teacher with probability one half", policy=RandomMask),
     "random:once": AgentSpec("the same, drawn once per query and kept", policy=RandomOnce),
+    "random:relation": AgentSpec("the same, drawn once per relation", policy=RandomRelation),
     "cycle": AgentSpec("one teacher per visit of a query, each in its turn", policy=Cycle),
     "fixed": AgentSpec("the one mask that teaches best on valid", policy=FixedMask),
     "relation": AgentSpec("boosted weights per relation on valid (MoSE-BI)", policy=RelationMask),

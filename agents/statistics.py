@@ -116,11 +116,15 @@ def paired_difference(
     seeds = sorted(scores.keys() & baseline.keys())
     if not seeds:
         raise ValueError("no seed in common")
-    gaps = np.array([scores[seed] - baseline[seed] for seed in seeds])
-    mean = float(gaps.mean())
-    if len(gaps) < 2:
+    return mean_interval(np.array([scores[seed] - baseline[seed] for seed in seeds]))
+
+
+def mean_interval(values: Scores) -> tuple[float, tuple[float, float] | None]:
+    """Mean of `values` `[n]` and its 95 % interval from Student's t; None for a single value."""
+    mean = float(values.mean())
+    if len(values) < 2:
         return mean, None
-    half = _t_quantile(len(gaps) - 1) * float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
+    half = _t_quantile(len(values) - 1) * float(values.std(ddof=1)) / math.sqrt(len(values))
     return mean, (mean - half, mean + half)
 
 
