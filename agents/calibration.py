@@ -17,7 +17,7 @@ from stable_baselines3.common.distributions import (
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from agents.statistics import spearman
-from dsom_env.actions import decode_masks
+from dsom_env.actions import decode
 from dsom_env.classroom import Classroom, Lesson, derived_seed, with_gradients
 from graphs.csr import IntArray
 
@@ -170,14 +170,14 @@ def learned_preferences(
     def best(lesson: Lesson) -> Preferences:
         observation = classroom.observe(lesson)
         actions, _ = model.predict(observation, deterministic=True)
-        return decode_masks(mode, actions, len(observation), count).astype(np.float64)
+        return decode(mode, actions, len(observation), count).weights.astype(np.float64)
 
     def likely(lesson: Lesson) -> Preferences:
         observation, _ = model.policy.obs_to_tensor(classroom.observe(lesson))
         with torch.no_grad():
             return teacher_probabilities(model.policy.get_distribution(observation), count)
 
-    if mode == "weights":
+    if mode in ("weights", "tempered"):
         return best, "weight"
     if isinstance(model.policy, ActorCriticPolicy):
         model.policy.set_training_mode(False)

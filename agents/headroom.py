@@ -105,15 +105,14 @@ def _percent(share: float) -> str:
 def head_room(runs: Sequence[Mapping[str, Any]]) -> HeadRoom | None:
     """Head-room of a comparison; None without an oracle, or without an agent that does not choose.
 
-    Variants taught by another soft label than the comparison's are left out: what they gain or lose
-    by it is nobody's choosing.
+    Runs taught by another soft label than the comparison's are left out, see `own_soft_label`.
 
     Args:
         runs: entries of `runs` of `results.json`.
     """
     test: dict[str, dict[int, float]] = {}
     valid: dict[str, list[float]] = {}
-    runs = [run for run in runs if not soft_label_changes(run.get("changes", {}))]
+    runs = [run for run in runs if not own_soft_label(run)]
     for run in runs:
         test.setdefault(run["agent"], {})[run["seed"]] = run["test"]["mrr"]
         valid.setdefault(run["agent"], []).append(run["valid"]["mrr"])
@@ -142,6 +141,19 @@ def head_room(runs: Sequence[Mapping[str, Any]]) -> HeadRoom | None:
             if share is not None and agent not in (oracle, control):
                 shares[agent] = share
     return HeadRoom(oracle, control, mean, interval, shares)
+
+
+def own_soft_label(run: Mapping[str, Any]) -> bool:
+    """Whether the student of a run was taught by another soft label than the comparison's.
+
+    A variant's changes say so, or its agent chose how sharp it was (`action_mode=tempered`). What
+    is gained or lost by it is not the choice's alone, since the controls did without.
+
+    Args:
+        run: an entry of `runs` of `results.json`.
+    """
+    tempered = "tempering" in run.get("selection", {}).get("epochs", {})
+    return tempered or bool(soft_label_changes(run.get("changes", {})))
 
 
 def oracles_of(runs: Sequence[Mapping[str, Any]]) -> set[str]:

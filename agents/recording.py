@@ -81,6 +81,7 @@ class RecordedStudent(AnyVectorWrapper):
             info["control"],
             float(result[1].mean()),
             float(info["student_cross_entropy"].mean()),
+            info.get("executed_tempering"),
         )
         return result
 
@@ -108,6 +109,7 @@ class RecordedStudent(AnyVectorWrapper):
         control: NDArray[np.bool_],
         reward: float,
         loss: float,
+        tempering: NDArray[np.float32] | None = None,
     ) -> None:
         """Count one update, and close an epoch when its last update was made.
 
@@ -116,7 +118,8 @@ class RecordedStudent(AnyVectorWrapper):
         """
         if self.done:
             raise RuntimeError("the student's budget is spent")
-        self.selection.add(queries[~control], executed[~control])
+        tempering = None if tempering is None else tempering[~control]
+        self.selection.add(queries[~control], executed[~control], tempering)
         self._rewards.append(reward)
         self._losses.append(loss)
         self._done_steps += 1

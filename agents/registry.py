@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 
 from agents.names import SINGLE, THEN, base_agent
 from agents.oracles import GreedyOracle, PlantedOracle, RelationOracle, Tabular
@@ -27,6 +27,7 @@ from agents.policies import (
 )
 from agents.reinforce import Reinforce
 from agents.stacking import Stacked
+from agents.td3 import BoundedTD3
 from dsom_env.config import ACTION_MODES
 from graphs.naming import unknown
 
@@ -106,6 +107,10 @@ def _reinforce(env: Any, horizon: int, policy_kwargs: dict[str, Any], **kwargs: 
     return Reinforce(env, horizon=horizon, policy_kwargs=policy_kwargs, **kwargs)
 
 
+def _td3(env: Any, horizon: int, policy_kwargs: dict[str, Any], **kwargs: Any) -> Any:
+    return BoundedTD3(env, policy_kwargs=policy_kwargs, **kwargs)
+
+
 def _all(teachers: tuple[str, ...]) -> Any:
     return np.ones(len(teachers), dtype=np.bool_)
 
@@ -177,6 +182,18 @@ AGENTS: dict[str, AgentSpec] = {
         learner=_sb3(DQN),
         action_modes=("discrete",),
         arguments=_arguments(DQN),
+    ),
+    "sac": AgentSpec(
+        "soft actor-critic over weights",
+        learner=_sb3(SAC),
+        action_modes=("weights", "tempered"),
+        arguments=_arguments(SAC, "action_noise"),
+    ),
+    "td3": AgentSpec(
+        "twin delayed deterministic policy gradient over weights",
+        learner=_td3,
+        action_modes=("weights", "tempered"),
+        arguments=_arguments(TD3, "action_noise") | {"exploration"},
     ),
 }
 

@@ -100,15 +100,21 @@ class Selection:
         curves += ["wrong_bits", "jaccard_distance"] if self.truth else []
         self.curves: dict[str, list[float]] = {name: [] for name in curves}
         self._waiting: list[tuple[Queries, Weights]] = []
+        self._temperings: list[Weights] = []
 
-    def add(self, queries: Queries, weights: Weights) -> None:
+    def add(self, queries: Queries, weights: Weights, tempering: Weights | None = None) -> None:
         """Note an update.
 
         Args:
             queries: the taught queries; control rows, whose masks nobody chose, are left out.
             weights: float32 `[queries, teachers]`, from 0 to 1, what taught them.
+            tempering: float32 `[queries]`, of their soft labels; None in every update of a run
+                where nobody had a say in it.
         """
         self._waiting.append((queries, weights))
+        if tempering is not None:
+            # Of a query that nobody teaches there is no soft label.
+            self._temperings.append(tempering[weights.any(axis=1)])
 
     def close_epoch(self) -> tuple[Tally, Tally]:
         """Count what waits.
@@ -148,9 +154,20 @@ class Selection:
         if self.truth:
             values["wrong_bits"] = self.truth.wrong_bits(relations, masks).mean()
             values["jaccard_distance"] = self.truth.jaccard_distance(relations, masks).mean()
+        values |= self._tempering()
         for name, value in values.items():
-            self.curves[name].append(float(value))
+            self.curves.setdefault(name, []).append(float(value))
         return whole, by_relation
+
+    def _tempering(self) -> dict[str, float]:
+        """Geometric mean of the epoch's temperings, and their spread as a factor around it."""
+        if not self._temperings:
+            return {}
+        logs = np.log(np.concatenate(self._temperings), dtype=np.float64)
+        self._temperings = []
+        # An epoch in which nobody taught anything.
+        logs = logs if len(logs) else np.zeros(1)
+        return {"tempering": np.exp(logs.mean()), "tempering_spread": np.exp(logs.std())}
 
     def mean_mask(self) -> dict[str, float]:
         """Share of the taught queries that each teacher taught, over the whole run."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from agents.headroom import head_room, oracles_of
+from agents.headroom import head_room, oracles_of, own_soft_label
 from agents.hyperparameters import soft_label_changes
 from agents.names import base_agent
 
 CONTROLS = ("all", "random", "random:once", "cycle", "smooth", "fixed", "single:best")
-LEARNERS = ("reinforce", "a2c", "ppo", "dqn")
+LEARNERS = ("reinforce", "a2c", "ppo", "dqn", "sac", "td3")
 FOOTNOTE = (
     "MRR and Hits are filtered, both directions, mean rank of ties. Each student was selected by "
     "its valid MRR and read test once. [..] are 95 % intervals over seeds: of differences "
@@ -99,8 +99,8 @@ def rivals_of(results: dict[str, Any], agent: str) -> list[str]:
 
 
 def relabelled(results: dict[str, Any]) -> set[str]:
-    """Variants that were taught by another soft label than the comparison's."""
-    return {run["agent"] for run in results["runs"] if soft_label_changes(run.get("changes", {}))}
+    """Agents that were taught by another soft label than the comparison's."""
+    return {run["agent"] for run in results["runs"] if own_soft_label(run)}
 
 
 def learners_of(results: dict[str, Any]) -> list[str]:
@@ -122,7 +122,7 @@ def overall_verdict(results: dict[str, Any]) -> str:
 
     It helped where a learner's whole paired interval lies above 0 against *every* control that was
     run. That no control may be missed makes a correction for their number unnecessary; for the
-    number of learners, variants included, nothing is corrected. Variants that were taught by
+    number of learners, variants included, nothing is corrected. Agents that were taught by
     another soft label do not take part: whatever they gain, the controls did without it.
     """
     verdict, apart = _verdict(results), relabelled(results)

@@ -1,16 +1,33 @@
-"""Ways to write down whom a query is taught by, one meaning: weights `[batch, teachers]`.
+"""Ways to write down how a query is taught, one meaning: a `Choice`.
 
 A subset of teachers is a mask of 0 and 1; with weights a policy also says how much each one is
-heard, and how strongly the query is taught at all (`teachers.store.Opinions.soft_labels`).
+heard, and how strongly the query is taught at all (`teachers.store.Opinions.soft_labels`); and
+tempered, how sharp the soft label is that they teach.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+
+# A policy may divide or multiply the teachers' temperature by this much (ours).
+MOST_TEMPERING = 4.0
+
+
+class Choice(NamedTuple):
+    """What a batch of actions says.
+
+    Attributes:
+        weights: float32 `[batch, teachers]`, who teaches: a mask of 0 and 1, or weights between.
+        tempering: float32 `[batch]`, factor on the teachers' temperature, see
+            `dsom_env.classroom.Lesson`; None in modes that have no say in it.
+    """
+
+    weights: NDArray[np.float32]
+    tempering: NDArray[np.float32] | None = None
 
 
 def action_space(mode: str, teachers: int) -> spaces.Space[Any]:
@@ -19,30 +36,38 @@ def action_space(mode: str, teachers: int) -> spaces.Space[Any]:
         return spaces.MultiBinary(teachers)
     if mode == "multidiscrete":
         return spaces.MultiDiscrete([2] * teachers)
-    if mode == "weights":
-        # About zero, where the Gaussian policies of RL libraries begin.
-        return spaces.Box(-1.0, 1.0, (teachers,), np.float32)
-    return spaces.Discrete(2**teachers)
+    if mode == "discrete":
+        return spaces.Discrete(2**teachers)
+    # About zero, where the Gaussian policies of RL libraries begin.
+    return spaces.Box(-1.0, 1.0, _shape(mode, teachers), np.float32)
 
 
-def decode_masks(mode: str, actions: Any, batch: int, teachers: int) -> NDArray[np.float32]:
-    """Masks of a batch of actions, float32 `[batch, teachers]` of 0 and 1, or weights between.
+def _shape(mode: str, teachers: int) -> tuple[int, ...]:
+    """Of one action."""
+    return {"discrete": (), "tempered": (teachers + 1,)}.get(mode, (teachers,))
+
+
+def decode(mode: str, actions: Any, batch: int, teachers: int) -> Choice:
+    """What a batch of actions says.
 
     Raises:
         ValueError: wrong shape, or a value outside the action space.
     """
     array = np.asarray(actions)
-    expected = (batch,) if mode == "discrete" else (batch, teachers)
+    expected = (batch, *_shape(mode, teachers))
     if array.shape != expected:
         raise ValueError(f"actions must have shape {expected} in mode {mode!r}, got {array.shape}")
-    if mode == "weights":
+    if mode in ("weights", "tempered"):
         # Written so that NaN, which compares with nothing, is refused too.
         if array.dtype.kind not in "biuf" or not (np.abs(array) <= 1).all():
             raise ValueError(
-                f"actions must be numbers from -1 to 1 in mode 'weights', "
+                f"actions must be numbers from -1 to 1 in mode {mode!r}, "
                 f"got {array.dtype} {array.reshape(-1)[:8].tolist()}"
             )
-        return ((array + 1) / 2).astype(np.float32)
+        weights = ((array[:, :teachers] + 1) / 2).astype(np.float32)
+        if mode == "weights":
+            return Choice(weights)
+        return Choice(weights, (MOST_TEMPERING ** array[:, -1]).astype(np.float32))
     top = 2**teachers - 1 if mode == "discrete" else 1
     # Stable-Baselines3 hands masks over as floats: their values count, not their type.
     whole = array.dtype.kind in "biuf" and bool((array == np.trunc(array)).all())
@@ -52,5 +77,6 @@ def decode_masks(mode: str, actions: Any, batch: int, teachers: int) -> NDArray[
             f"got {array.dtype} {array.reshape(-1)[:8].tolist()}"
         )
     if mode == "discrete":
-        return ((array[:, None].astype(np.int64) >> np.arange(teachers)) & 1).astype(np.float32)
-    return array.astype(np.float32)
+        bits = (array[:, None].astype(np.int64) >> np.arange(teachers)) & 1
+        return Choice(bits.astype(np.float32))
+    return Choice(array.astype(np.float32))

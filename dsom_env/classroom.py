@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dsom_env.config import DSoMConfig
 from dsom_env.state import Observer
@@ -23,7 +24,7 @@ from students.forward import Forward
 from students.registry import make_student
 from students.training import StepReport, Trainer, TrainingConfig
 from teachers.cached_store import open_store
-from teachers.store import Opinions, TeacherStore
+from teachers.store import Combination, Opinions, TeacherStore
 
 Weights = NDArray[np.float32]
 P = ParamSpec("P")
@@ -78,6 +79,10 @@ class Lesson:
         opinions: the teachers' answers to them, which teach.
         judged: their answers by which they are judged; `opinions` again unless they differ.
         envs: int64 `[batch]`, the sub-environments that hold them.
+        tempering: float32 `[batch]`, what the choice makes of each query's soft label `p`:
+            `p^(1/tempering)`, renormalised, before `DSoMConfig.temperature` flattens student and
+            teachers alike (ours). So the teachers' temperature is the product of the two, while the
+            student's and the loss's factor `τ²` keep the configured one. None for no such choice.
     """
 
     rows: IntArray
@@ -86,6 +91,22 @@ class Lesson:
     opinions: Opinions
     judged: Opinions
     envs: IntArray
+    tempering: Tensor | None = None
+
+    def soft_labels(
+        self, opinions: Opinions, weights: Tensor, combination: Combination
+    ) -> list[SoftLabel]:
+        """Soft labels of the chosen teachers, tempered; whoever prices a choice sees these.
+
+        Args:
+            opinions: of the lesson, those that teach or those that judge.
+            weights: float32 `[batch, teachers]`, 0 for not chosen.
+            combination: see `Opinions.soft_labels`.
+        """
+        labels = opinions.soft_labels(weights, combination)
+        if self.tempering is None:
+            return labels
+        return [label.tempered(self.tempering) for label in labels]
 
 
 class Classroom:
@@ -210,7 +231,7 @@ class Classroom:
     def soft_labels(self, lesson: Lesson, weights: Weights) -> list[SoftLabel]:
         """Soft labels of the chosen teachers; `weights` `[batch, teachers]`, 0 for not chosen."""
         chosen = torch.from_numpy(weights).to(self.device)
-        return lesson.opinions.soft_labels(chosen, self.config.combination)
+        return lesson.soft_labels(lesson.opinions, chosen, self.config.combination)
 
     def teach(self, lesson: Lesson, labels: list[SoftLabel]) -> StepReport:
         """Make the one student update of this batch."""

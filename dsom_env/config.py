@@ -16,7 +16,7 @@ from graphs.numbers import is_number
 if TYPE_CHECKING:
     from teachers.pretraining import PretrainingConfig
 
-ACTION_MODES = ("mask", "multidiscrete", "discrete", "weights")
+ACTION_MODES = ("mask", "multidiscrete", "discrete", "weights", "tempered")
 AUTORESET_MODES = ("same_step", "next_step", "disabled")
 RENDER_MODES = ("ansi", "rgb_array")
 COMBINATIONS = ("log_probs", "probs", "per_teacher")
@@ -51,8 +51,9 @@ class DSoMConfig:
         teachers: names, in the order of the action; None for all that the graph can have.
         reward: see `dsom_env.rewards`; `a+b` is the sum of two, each in units of its own spread.
         action_mode: `mask` (`MultiBinary(M)`), `multidiscrete` (`MultiDiscrete([2]*M)`),
-            `discrete` (`Discrete(2**M)`, bit `k` chooses teacher `k`) or `weights`
-            (`Box(-1, 1, (M,))`).
+            `discrete` (`Discrete(2**M)`, bit `k` chooses teacher `k`), `weights`
+            (`Box(-1, 1, (M,))`) or `tempered` (`Box(-1, 1, (M + 1,))`: weights, and how sharp
+            the soft label is); see `dsom_env.actions`.
         allow_empty: whether choosing nobody means the hard label; without, it means everybody.
         relation_code: width of the fixed random code by which the observation names the relation;
             the wider, the better a policy tells relations apart.

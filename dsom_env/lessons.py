@@ -1,8 +1,8 @@
-"""What happens between the masks and the next queries: teaching, or not, and its price."""
+"""What happens between the choice and the next queries: teaching, or not, and its price."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ class Outcome:
         executed: float32 `[batch, teachers]`, the masks that taught; zero for control rows.
         control: bool `[batch]`, rows that were taught by hard labels only, whatever was chosen.
         cross_entropy: float64 `[batch]`, the student's before the update.
+        tempering: float32 `[batch]`, of the soft labels that taught (`Lesson`); 1 for control
+            rows, and None where nobody had a say in it.
     """
 
     queries: Queries
@@ -34,6 +36,7 @@ class Outcome:
     executed: NDArray[np.float32]
     control: NDArray[np.bool_]
     cross_entropy: NDArray[np.float64]
+    tempering: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Scene:
         answers: per teacher its top answers, as (entity, probability).
         rank_before, rank_after: the student's filtered rank of the answer; None before a step.
         reward: what the choice earned; None before a step.
+        tempering: of the soft label; None before a step, and where nobody had a say in it.
     """
 
     entity: int
@@ -56,6 +60,7 @@ class Scene:
     rank_before: float | None
     rank_after: float | None
     reward: float | None
+    tempering: float | None = None
 
 
 class TeachFrozen:
@@ -105,13 +110,20 @@ class TeachFrozen:
         return self._observation
 
     @with_gradients
-    def step(self, masks: Weights, acting: NDArray[np.bool_], ends: NDArray[np.bool_]) -> Outcome:
+    def step(
+        self,
+        masks: Weights,
+        acting: NDArray[np.bool_],
+        ends: NDArray[np.bool_],
+        tempering: NDArray[np.float32] | None = None,
+    ) -> Outcome:
         """Teach the acting rows and give them new queries; the others keep theirs.
 
         Args:
             masks: `[batch, teachers]`.
             acting: bool `[batch]`; rows that are being reset do not act.
             ends: bool `[batch]`; rows whose episode ends with this step.
+            tempering: float32 `[batch]`, see `Lesson`; None leaves soft labels as they are.
         """
         batch = len(acting)
         outcome = Outcome(
@@ -120,6 +132,7 @@ class TeachFrozen:
             np.zeros_like(masks),
             np.zeros(batch, dtype=np.bool_),
             np.zeros(batch),
+            None if tempering is None else np.ones_like(tempering),
         )
         if not acting.any():
             return outcome
@@ -127,12 +140,17 @@ class TeachFrozen:
         lesson = self.lesson
         if not acting.all():
             lesson = self.classroom.lesson(rows[acting], np.flatnonzero(acting))
+        if tempering is not None:
+            chosen = torch.from_numpy(tempering[acting]).to(self.classroom.device)
+            lesson = replace(lesson, tempering=chosen)
         rendering = self.classroom.config.render_mode is not None
         before = self.classroom.rank_of(lesson.queries) if rendering else None
         executed, control = self._execute(masks[acting])
         taught = self._teach(lesson, executed, ends[acting])
         outcome.rewards[acting], outcome.cross_entropy[acting] = taught
         outcome.executed[acting], outcome.control[acting] = executed, control
+        if outcome.tempering is not None and tempering is not None:
+            outcome.tempering[acting] = np.where(control, 1.0, tempering[acting])
         if rendering:
             after = self.classroom.rank_of(lesson.queries)
             self._last = (rows.copy(), outcome, before, after) if acting.all() else None
@@ -172,11 +190,13 @@ class TeachFrozen:
                     )
                 )
             mask = np.zeros(len(tops), dtype=np.bool_)
-            before = after = reward = None
+            before = after = reward = tempering = None
             if self._last is not None:
                 mask = self._last[1].executed[index] > 0
                 before, after = float(self._last[2][index]), float(self._last[3][index])
                 reward = float(self._last[1].rewards[index])
+                if self._last[1].tempering is not None:
+                    tempering = float(self._last[1].tempering[index])
             scenes.append(
                 Scene(
                     int(queries.entities[index]),
@@ -187,6 +207,7 @@ class TeachFrozen:
                     before,
                     after,
                     reward,
+                    tempering,
                 )
             )
         return scenes

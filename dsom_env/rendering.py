@@ -29,7 +29,8 @@ def _ranks(scene: Scene) -> str:
     if scene.rank_before is None or scene.rank_after is None:
         return "no choice has been made yet"
     reward = "" if scene.reward is None else f", reward {scene.reward:.4f}"
-    return f"student's rank {scene.rank_before:g} → {scene.rank_after:g}{reward}"
+    tempering = "" if scene.tempering is None else f", soft label tempered by {scene.tempering:.2f}"
+    return f"student's rank {scene.rank_before:g} → {scene.rank_after:g}{reward}{tempering}"
 
 
 def render_ansi(graph: MultimodalGraph, teachers: tuple[str, ...], scene: Scene) -> str:

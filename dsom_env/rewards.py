@@ -114,7 +114,8 @@ class Judged(Reward):
         """`price` of the soft label's log-probability of the answers, `[batch]`; 0 for nobody's."""
         chosen = torch.from_numpy(weights).to(lesson.forward.table.device)
         total = torch.zeros(len(lesson.rows), device=chosen.device)
-        for label in lesson.judged.soft_labels(chosen, self.classroom.config.combination):
+        combination = self.classroom.config.combination
+        for label in lesson.soft_labels(lesson.judged, chosen, combination):
             if self.filtered:
                 log_p = filtered_log_probs(label, lesson.queries, self.classroom.taught_graph)
             else:
@@ -204,14 +205,12 @@ class Advantage(Reward):
         trainer = self.classroom.trainer
         with torch.no_grad():
             after = trainer.forward(lesson.queries)
-            labels = lesson.opinions.soft_labels(
-                torch.from_numpy(weights).to(after.table.device), "per_teacher"
-            )
+            chosen = torch.from_numpy(weights).to(after.table.device)
+            labels = lesson.soft_labels(lesson.opinions, chosen, "per_teacher")
             cross_entropy, divergence = trainer.losses(after, labels)
         score = -(cross_entropy + divergence)
         normal = (score - score.mean()) / score.std(correction=0).clamp_min(1e-8)
-        chosen = torch.from_numpy(weights.any(axis=1)).to(score.device)
-        return self._beneficial(torch.where(chosen, normal.clamp(0.0, 1.0), 0.0))
+        return self._beneficial(torch.where(chosen.any(1), normal.clamp(0.0, 1.0), 0.0))
 
 
 class HeldOut(Reward):

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from dsom_env.actions import action_space, decode_masks
+from dsom_env.actions import action_space, decode
 from dsom_env.columns import observation_columns
 from dsom_env.config import MOST_TEACHERS_FOR_SUBSETS, DSoMConfig
 from graphs import MultimodalGraph, load_graph
@@ -39,8 +39,11 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
     `MultiBinary(M)` for `action_mode="mask"`, `MultiDiscrete([2]*M)` for `"multidiscrete"`,
     `Discrete(2**M)` for `"discrete"` (bit `k` is teacher `k`). The empty set is the hard label.
     `Box(-1, 1, (M,))` for `"weights"`, from 0 at -1 to 1 at 1: proportions say how much each
-    teacher is heard, the largest weight how strongly the query is taught. With
-    `allow_empty=False` choosing nobody is choosing everybody.
+    teacher is heard, the largest weight how strongly the query is taught. `Box(-1, 1, (M + 1,))`
+    for `"tempered"` (ours): the same, and in the last column `a` the sharpness of the query's soft
+    label `p`, which becomes `p^(1/4^a)`, renormalised: 0 leaves it as it is, -1 sharpens, 1
+    flattens. That is on top of the configured `temperature`, which the student's side and the
+    loss's factor keep. With `allow_empty=False` choosing nobody is choosing everybody.
 
     ## Observation Space
     `Box` float32 with finite bounds per column; `feature_names` names them:
@@ -71,7 +74,8 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
     ## Info
     `reset`: `entity`, `relation` and `answer` of the queries that wait for a choice. `step`: those
     of the queries *that were just taught*, and `executed_mask`, `control` (taught by hard labels
-    only) and `student_cross_entropy` (before the update). So it stays where an episode ends with
+    only) and `student_cross_entropy` (before the update); in mode `tempered` also
+    `executed_tempering` (`4^a`, and 1 for control rows). So it stays where an episode ends with
     the step: the info is of its last query, under `final_info` too, and not of the query in the
     observation, with which the next one begins. With `next_step`, the step that resets a
     sub-environment teaches it nothing: its entries of `_entity` and the like are false.
@@ -187,7 +191,9 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
             ValueError: an action outside the action space.
         """
         lessons = self._started()
-        masks = decode_masks(self.config.action_mode, actions, self.num_envs, len(self.teachers))
+        masks, tempering = decode(
+            self.config.action_mode, actions, self.num_envs, len(self.teachers)
+        )
         if not self.config.allow_empty:
             masks[~masks.any(axis=1)] = 1.0
         starting = self._over.copy()
@@ -201,7 +207,7 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
         truncated &= self._elapsed >= limit if limit is not None else False
         over = terminated | truncated
 
-        outcome = lessons.step(masks, acting, ends=over)
+        outcome = lessons.step(masks, acting, over, tempering)
         info = self._step_info(outcome, acting)
         self._elapsed[starting] = 0
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
@@ -238,6 +244,8 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
             "control": outcome.control,
             "student_cross_entropy": outcome.cross_entropy,
         }
+        if outcome.tempering is not None:
+            columns["executed_tempering"] = outcome.tempering
         info: dict[str, Any] = {}
         for name, values in columns.items():
             info[name] = values

@@ -47,12 +47,23 @@ class SoftLabel:
         listed = torch.searchsorted(self.rows, edges).diff()
         return (self.num_entities - listed).to(self.log_tail.dtype)
 
-    def tempered(self, temperature: float) -> SoftLabel:
-        """The distribution `p^(1/τ)`, renormalised."""
-        if temperature == 1.0:
+    def tempered(self, temperature: float | Tensor) -> SoftLabel:
+        """The distribution `p^(1/τ)`, renormalised.
+
+        Args:
+            temperature: `τ` of all rows, or float32 `[batch]`, one for each; a row at 1 stays as it
+                is, to the bit.
+        """
+        of_listed = temperature
+        if isinstance(temperature, Tensor):
+            of_listed = temperature.index_select(0, self.rows)
+        elif temperature == 1.0:
             return self
-        log_probs, log_tail = self.log_probs / temperature, self.log_tail / temperature
+        log_probs, log_tail = self.log_probs / of_listed, self.log_tail / temperature
         normaliser = distribution_normaliser(self.rows, log_probs, log_tail, self.tail_sizes())
+        if isinstance(temperature, Tensor):
+            # What sums to one does so but for rounding, which would move a row at 1.
+            normaliser = torch.where(temperature == 1.0, 0.0, normaliser)
         return SoftLabel(
             self.rows,
             self.entities,

@@ -101,11 +101,15 @@ def _by_epoch(runs: Sequence[Run], teachers: Sequence[str]) -> str:
     chosen, entropy = (
         band(axis, [epoch[name] for epoch in epochs])[1] for name in ("chosen", "entropy")
     )
+    tempering = ""
+    if all("tempering" in epoch for epoch in epochs):
+        mean = band(axis, [epoch["tempering"] for epoch in epochs])[1]
+        tempering = f", tempering {mean[0]:.2f} → {mean[-1]:.2f}"
     chart = curve_chart(curves, "share of the epoch's queries", (0.0, 1.0), small=True)
     return (
         f'<div><p class="soft">Share by epoch. Teachers per query {chosen[0]:.2f} → '
         f"{chosen[-1]:.2f}, entropy of the masks {entropy[0]:.2f} → {entropy[-1]:.2f} of at most "
-        f"{len(teachers) * math.log(2):.2f} nats, first to last epoch.</p>{chart}</div>"
+        f"{len(teachers) * math.log(2):.2f} nats{tempering}, first to last epoch.</p>{chart}</div>"
     )
 
 

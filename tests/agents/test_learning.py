@@ -10,6 +10,8 @@ from gymnasium.vector import VectorWrapper
 from stable_baselines3 import A2C, PPO
 
 import dsom_env as _registration  # noqa: F401
+from agents.hyperparameters import load_hyperparameters
+from agents.registry import AGENTS
 from agents.reinforce import Reinforce
 from dsom_env.sb3 import SB3VecEnv
 from graphs import load_graph
@@ -30,7 +32,7 @@ class ShuffledRewards(VectorWrapper[Any, Any, Any]):
         return observation, self.rng.permutation(rewards), *rest
 
 
-def make(horizon: int = 4) -> Any:
+def make(horizon: int = 4, mode: str = "mask") -> Any:
     """A frozen student, cross-fitted modality teachers; `gate` prices each mask at once."""
     return gym.make_vec(
         "DSoM-v0",
@@ -42,12 +44,26 @@ def make(horizon: int = 4) -> Any:
         teacher_rank=8,
         rank=8,
         horizon=horizon,
+        action_mode=mode,
     )
 
 
-def learn(algorithm: str, shuffled: bool) -> Any:
-    env = make(1 if algorithm == "reinforce" else 4)
+def learn_off_policy(algorithm: str, env: Any) -> Any:
+    """As in its YAML."""
+    sections = load_hyperparameters(algorithm, SMALL)
+    learner = AGENTS[algorithm].learner
+    assert learner is not None
+    common = {"horizon": 4, "policy_kwargs": sections["policy"], "seed": 0, "device": "cpu"}
+    model = learner(env, **common, **sections["algorithm"])
+    env.seed(0)
+    return model.learn(64 * 250)
+
+
+def learn(algorithm: str, shuffled: bool, mode: str = "mask") -> Any:
+    env = make(1 if algorithm == "reinforce" else 4, mode)
     env = SB3VecEnv(ShuffledRewards(env) if shuffled else env)
+    if algorithm in ("sac", "td3"):
+        return learn_off_policy(algorithm, env)
     common: dict[str, Any] = {"gamma": 0.0, "seed": 0, "device": "cpu", "learning_rate": 1e-3}
     # About as many gradient steps each: PPO makes 16 of every four rounds, the others one of each.
     rounds = 240 if algorithm == "ppo" else 1500
@@ -64,9 +80,12 @@ def learn(algorithm: str, shuffled: bool) -> Any:
     return model.learn(64 * rounds)
 
 
-def measure(model: Any) -> tuple[float, float]:
-    """Share of the head-room over random masks, and of choices of the one right modality."""
-    env = make()
+def measure(model: Any, mode: str = "mask") -> tuple[float, float]:
+    """Share of the head-room over random masks, and of choices of the one right modality.
+
+    Head-room is up to the best mask of every query, which weights may pass, and tempered ones do.
+    """
+    env = make(mode=mode)
     observation, info = env.reset(seed=1)
     graph = load_graph(SMALL)
     assert graph.planted_mask is not None
@@ -97,10 +116,22 @@ def measure(model: Any) -> tuple[float, float]:
     return float((mean[0] - mean[1]) / (mean[2] - mean[1])), float(np.concatenate(right).mean())
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "a2c", "reinforce"])
-def test_real_rewards_teach_and_shuffled_ones_do_not(algorithm: str) -> None:
-    real, right = measure(learn(algorithm, shuffled=False))
-    shuffled, _ = measure(learn(algorithm, shuffled=True))
+@pytest.mark.parametrize(
+    ("algorithm", "mode"),
+    [
+        *(("ppo", "mask"), ("a2c", "mask"), ("reinforce", "mask")),
+        *(("sac", "weights"), ("td3", "weights")),
+    ],
+)
+def test_real_rewards_teach_and_shuffled_ones_do_not(algorithm: str, mode: str) -> None:
+    real, right = measure(learn(algorithm, False, mode), mode)
+    shuffled, _ = measure(learn(algorithm, True, mode), mode)
     assert right > 0.7, "cross-fitted, the competent modality answers better"
     assert real > 0.9, "all teachers for every query would be 0.63"
-    assert shuffled < real - 0.3
+    assert shuffled < real - 0.25
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "sac", "td3"])
+def test_learners_find_out_how_sharp_a_soft_label_pays(algorithm: str) -> None:
+    real, _ = measure(learn(algorithm, False, "tempered"), "tempered")
+    assert real > 1.05, "with the right mask, and nothing sharpened, it would be 1"

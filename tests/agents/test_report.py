@@ -171,6 +171,15 @@ def test_a_fold_shows_the_shares_of_its_runs(results: dict[str, Any]) -> None:
     assert "By who has which modality" not in page
 
 
+def test_how_sharp_soft_labels_were_is_told_where_it_was_chosen(results: dict[str, Any]) -> None:
+    assert "tempering" not in render_report(results)
+    for run in results["runs"]:
+        if run["agent"] == "ppo":
+            low = 0.5 + 0.125 * (run["seed"] - 1)
+            run["selection"]["epochs"]["tempering"] = [1.0, 0.75, low]
+    assert render_report(results).count("tempering 1.00 → 0.50, first to last epoch") == 1
+
+
 def test_who_lacks_a_modality_has_rows_of_its_own(results: dict[str, Any]) -> None:
     for run in results["runs"]:
         groups = run["selection"]["by_presence"]["answer"]["text"]

@@ -121,6 +121,26 @@ def test_weights_count_by_their_size_and_belong_to_masks_above_one_half() -> Non
     assert report["epochs"]["wrong_bits"] == [0.0]
 
 
+def test_tempering_by_hand() -> None:
+    """Twice and half as much cancel; a query that nobody teaches has no soft label to temper."""
+    counted = Selection(toy(), ("structure", "image"))
+    asked = queries((0, 0, 1), (0, 0, 2), (0, 1, 3))
+    for factors, chosen in (
+        ([2.0, 0.5, 4.0], ("10", "11", "00")),
+        ([4.0, 4.0, 4.0], ("10", "11", "01")),
+        ([4.0, 4.0, 4.0], ("00", "00", "00")),
+    ):
+        counted.add(asked, masks(*chosen), np.array(factors, dtype=np.float32))
+        counted.close_epoch()
+    epochs = counted.report()["epochs"]
+    assert epochs["tempering"] == pytest.approx([1.0, 4.0, 1.0])
+    assert epochs["tempering_spread"] == pytest.approx([2.0, 1.0, 1.0])
+    untold = Selection(toy(), ("structure", "image"))
+    untold.add(asked, masks("10", "11", "00"))
+    untold.close_epoch()
+    assert "tempering" not in untold.report()["epochs"]
+
+
 def test_nothing_is_scored_where_nothing_was_planted() -> None:
     plain = replace(toy(), planted_mask=None)
     for graph, teachers in ((plain, ("structure", "image")), (toy(), ("structure", "fused"))):

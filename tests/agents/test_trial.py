@@ -11,6 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.comparison import ComparisonConfig, compare, trial_folder
+from agents.headroom import own_soft_label
 from agents.hyperparameters import load_hyperparameters, parse_hyperparameters
 from agents.registry import AGENTS, AgentSpec
 from agents.report import render_report
@@ -50,7 +51,7 @@ def test_every_agent_is_repeatable_and_spends_the_same_budget(
 def test_agents_of_a_seed_see_the_same_student_and_queries(
     small_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    agents = ("none", "smooth", "random", "oracle", "ppo", "reinforce", "dqn")
+    agents = ("none", "smooth", "random", "oracle", "ppo", "reinforce", "dqn", "sac", "td3")
     assert_alike_in_class(
         [TrialConfig(name, seed=5, **small_trial) for name in agents], monkeypatch
     )
@@ -80,6 +81,18 @@ def test_test_split_is_read_after_training_only(
     assert results[0]["test"] != results[1]["test"]
 
 
+def assert_documented(events: EventAccumulator) -> None:
+    """Every curve is defined on the page."""
+    documented = Path(__file__).parents[2].joinpath("docs/metrics.md").read_text("utf-8")
+    for tag in events.Tags()["scalars"]:
+        family = tag.split("/")[0]
+        assert (
+            f"`{tag}`" in documented
+            or (family == "share" and "`share/" in documented)
+            or (tag.startswith("agent/share/") and "`agent/share/<" in documented)
+        ), tag
+
+
 def test_files_of_a_trial(small_trial: dict[str, Any], tmp_path: Path) -> None:
     config = TrialConfig("reinforce", seed=2, **small_trial)
     result = run_trial(config, tmp_path)
@@ -95,14 +108,7 @@ def test_files_of_a_trial(small_trial: dict[str, Any], tmp_path: Path) -> None:
     np.testing.assert_allclose(curve, result["curves"]["valid_mrr"], rtol=1e-6)
     curve = [event.value for event in events.Scalars("agent/mask/wrong_bits")]
     np.testing.assert_allclose(curve, result["selection"]["epochs"]["wrong_bits"], rtol=1e-6)
-    documented = Path(__file__).parents[2].joinpath("docs/metrics.md").read_text("utf-8")
-    for tag in events.Tags()["scalars"]:
-        family = tag.split("/")[0]
-        assert (
-            f"`{tag}`" in documented
-            or (family == "share" and "`share/" in documented)
-            or (tag.startswith("agent/share/") and "`agent/share/<" in documented)
-        ), tag
+    assert_documented(events)
     (tmp_path / "student.safetensors").write_bytes(b"not weights")
     with pytest.raises(ValueError, match="student"):
         load_trained_student(tmp_path)
@@ -232,7 +238,7 @@ def test_trial_config_refuses() -> None:
         ComparisonConfig(("all",), (1, 1))
 
 
-@pytest.mark.parametrize("agent", ["ppo", "reinforce", "dqn"])
+@pytest.mark.parametrize("agent", ["ppo", "reinforce", "dqn", "sac", "td3"])
 def test_settings_win_over_an_agents_yaml(
     agent: str, small_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,7 +250,8 @@ def test_settings_win_over_an_agents_yaml(
             super().__init__(env)
 
     monkeypatch.setattr("agents.trial.SB3VecEnv", Spy)
-    mode = "discrete" if agent == "dqn" else "multidiscrete"
+    own = {"dqn": "discrete", "sac": "tempered", "td3": "tempered"}
+    mode = own.get(agent, "multidiscrete")
     asked = {"horizon": 2, "action_mode": mode}
     environment = small_trial["environment"] | asked
     result = run_trial(TrialConfig(agent, **(small_trial | {"environment": environment})))
@@ -255,8 +262,14 @@ def test_settings_win_over_an_agents_yaml(
 
 def test_an_agent_that_cannot_act_so_is_refused_before_any_work(tmp_path: Path) -> None:
     trial = TrialConfig("all", dataset=SMALL, environment={"action_mode": "multidiscrete"})
-    with pytest.raises(ValueError, match=r"action_mode: dqn .*'multidiscrete', only in 'discrete'"):
-        compare(ComparisonConfig(("all", "dqn"), (0,), trial), tmp_path / "out", quiet=True)
+    for agent, modes in (
+        ("dqn", "'discrete'"),
+        *((agent, "'weights' or 'tempered'") for agent in ("sac", "td3")),
+    ):
+        with pytest.raises(
+            ValueError, match=f"action_mode: {agent} .*'multidiscrete', only in {modes}"
+        ):
+            compare(ComparisonConfig(("all", agent), (0,), trial), tmp_path / "out", quiet=True)
     assert not (tmp_path / "out").exists()
 
 
@@ -335,6 +348,32 @@ def test_a_reward_split_is_withheld_from_every_agent(small_trial: dict[str, Any]
     assert len(steps) == 1
     graph = load_graph(SMALL)
     assert steps == {round(2 * 2 * round(0.95 * len(graph.triples["train"])) / 64)}
+
+
+@pytest.mark.parametrize("agent", ["ppo", "sac", "td3"])
+def test_a_tempered_trial_tells_how_sharp_soft_labels_were(
+    agent: str, small_trial: dict[str, Any], tmp_path: Path
+) -> None:
+    environment = small_trial["environment"] | {"action_mode": "tempered"}
+    config = TrialConfig(agent, **(small_trial | {"environment": environment}))
+    if agent != "ppo":
+        # So small a budget is spent before they begin to learn.
+        config = replace(config, changes={"algorithm": {"learning_starts": 128}})
+    result = run_trial(config, tmp_path)
+    again = run_trial(config)
+    assert without_time(result) == without_time(again)
+    assert own_soft_label(result)
+    assert not own_soft_label(run_trial(TrialConfig(agent, **small_trial)))
+    epochs = result["selection"]["epochs"]
+    assert all(0.25 <= value <= 4 for value in epochs["tempering"])
+    assert all(1 < value < 4 for value in epochs["tempering_spread"]), "it explores"
+    assert result["calibration"]["preference"] == "weight"
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert_documented(events)
+    assert agent == "ppo" or events.Scalars("train/actor_loss")
+    curve = [event.value for event in events.Scalars("agent/mask/tempering")]
+    np.testing.assert_allclose(curve, epochs["tempering"], rtol=1e-6)
 
 
 def test_schedules_of_a_learner_run_over_the_budget(

@@ -256,6 +256,23 @@ def test_another_soft_label_is_no_proof_of_choosing() -> None:
     )
 
 
+def test_who_chooses_how_sharp_the_soft_label_is_has_another_than_the_controls() -> None:
+    """`ppo@tempered` may win by one sharpness for all queries, which is no choice per triple."""
+    agents = ("all", "random", "ppo", "oracle", "ppo@tempered")
+    changes = {"ppo@tempered": {"environment": {"action_mode": "tempered"}}}
+    found = results_of(dict.fromkeys(agents, 0.0) | {"oracle": 0.1, "ppo@tempered": 0.3}, changes)
+    for run in found["runs"]:
+        if run["agent"] == "ppo@tempered":
+            run["selection"] = {"epochs": {"tempering": [0.3]}}
+    verdict = overall_verdict(found)
+    assert "Taught by another soft label, and not judged here: ppo@tempered." in verdict
+    assert verdict.startswith("Choosing per triple did not help here: ppo does not beat all, rand")
+    room = head_room(found["runs"])
+    assert room is not None
+    assert "ppo@tempered" not in room.shares
+    assert "ppo@tempered beats ppo (+0.3000 [" in terminal_table(found)
+
+
 def test_variants_count_in_head_room_as_what_they_vary() -> None:
     changes = {name: {"environment": {"judged_folds": 5}} for name in ("oracle@j", "all@j")}
     runs = results_of({"oracle@j": 0.1, "all@j": 0.01, "all": 0.0, "ppo": 0.05}, changes)["runs"]

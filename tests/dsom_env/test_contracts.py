@@ -131,10 +131,14 @@ def test_global_randomness_is_untouched() -> None:
     assert before[2] == random.getstate()
 
 
+@pytest.mark.parametrize("mode", ACTION_MODES)
 @pytest.mark.parametrize("reward", ["improvement", "heldout"])
-def test_scalar_and_vector_agree(reward: str) -> None:
-    actions = np.random.default_rng(1).integers(0, 2, (5, 4))
-    scalar, vector = make(reward=reward), make_vec(1, reward=reward)
+def test_scalar_and_vector_agree(reward: str, mode: str) -> None:
+    scalar, vector = (
+        made(reward=reward, action_mode=mode) for made in (make, lambda **k: make_vec(1, **k))
+    )
+    scalar.action_space.seed(1)
+    actions = [np.asarray(scalar.action_space.sample()) for _ in range(5)]
     one, _ = scalar.reset(seed=9)
     many, _ = vector.reset(seed=9)
     np.testing.assert_array_equal(one, many[0])
@@ -144,7 +148,8 @@ def test_scalar_and_vector_agree(reward: str) -> None:
         np.testing.assert_array_equal(one, many[0])
         assert reward_one == reward_many[0]
         assert ended == ended_many[0]
-        assert info_one["student_cross_entropy"] == info_many["student_cross_entropy"][0]
+        for name, value in info_one.items():
+            np.testing.assert_array_equal(value, info_many[name][0], name)
     assert ended
 
 
@@ -369,13 +374,23 @@ def test_bad_num_envs(count: object) -> None:
         ("weights", [[0.0, 0.0, 1.5, 0.0]]),
         ("weights", [[0.0, 0.0, float("nan"), 0.0]]),
         ("weights", [[True, "1", 0, 0]]),
+        ("tempered", [[0.0, 0.0, 0.0, 0.0]]),
+        ("tempered", [[0.0, 0.0, -1.5, 0.0, 0.0]]),
+        ("tempered", [[0.0, 0.0, 0.0, 0.0, 1.5]]),
+        ("tempered", [[0.0, 0.0, 0.0, 0.0, float("nan")]]),
     ],
 )
 def test_bad_actions(mode: str, action: Any) -> None:
     env = make_vec(1, action_mode=mode)
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="actions must"):
+    with pytest.raises(ValueError, match=f"actions must .* in mode '{mode}', got"):
         env.step(np.array(action))
+
+
+def test_the_page_has_every_action_mode_once() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "actions.md").read_text("utf-8")
+    rows = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert rows == list(ACTION_MODES)
 
 
 def test_action_modes_mean_the_same() -> None:
@@ -385,11 +400,83 @@ def test_action_modes_mean_the_same() -> None:
         ("multidiscrete", [[1, 0, 1, 0]]),
         ("discrete", [5]),
         ("weights", [[1.0, -1.0, 1.0, -1.0]]),
+        ("tempered", [[1.0, -1.0, 1.0, -1.0, 0.5]]),
     ):
         env = make_vec(1, action_mode=mode)
         env.reset(seed=0)
-        rewards.append(env.step(np.array(actions))[4]["executed_mask"].tolist())
-    assert rewards == [[[1, 0, 1, 0]]] * 4
+        info = env.step(np.array(actions))[4]
+        rewards.append(info["executed_mask"].tolist())
+        tempering = {"tempered": [2.0]}.get(mode)
+        np.testing.assert_array_equal(info.get("executed_tempering"), tempering)
+    assert rewards == [[[1, 0, 1, 0]]] * 5
+
+
+@pytest.mark.parametrize("combination", ["log_probs", "per_teacher"])
+@pytest.mark.parametrize("reward", [*BUILT_IN_REWARDS, None])
+def test_an_exponent_of_zero_tempers_nothing(reward: str | None, combination: str) -> None:
+    """Mode `tempered` is then mode `weights`, to the bit: what is seen, paid and learned."""
+    weights = np.random.default_rng(0).uniform(-1, 1, (8, 16, 4)).astype(np.float32)
+    exponents = np.zeros((8, 16, 1), dtype=np.float32)
+    found = {}
+    for mode, actions in (
+        ("weights", weights),
+        ("tempered", np.concatenate([weights, exponents], axis=2)),
+        ("sharper", np.concatenate([weights, exponents - 0.5], axis=2)),
+    ):
+        kind = {"action_mode": mode if mode == "weights" else "tempered"}
+        kind |= {"reward": reward} if reward else {"cotrain": False}
+        env = make_vec(16, combination=combination, beta=0.5, **kind)
+        observation, _ = env.reset(seed=3)
+        trace = [observation]
+        for action in actions:
+            observation, reward_of, *_, info = env.step(action)
+            control = info["control"]
+            trace += [observation, reward_of, info["executed_mask"], control]
+            trace.append(info["student_cross_entropy"])
+            if mode != "weights":
+                expected = np.where(control, 1.0, 1.0 if mode == "tempered" else 0.5)
+                np.testing.assert_array_equal(info["executed_tempering"], expected)
+        found[mode] = trace, student_of(env)
+    assert_same(found["weights"][0], found["tempered"][0])
+    for name, value in found["weights"][1].items():
+        np.testing.assert_array_equal(value, found["tempered"][1][name])
+    sharper = found["sharper"]
+    assert any((a != b).any() for a, b in zip(sharper[0], found["weights"][0], strict=True))
+
+
+def test_rows_are_taught_by_the_soft_label_that_was_tempered_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rows that do not act, and control rows, in between; the dense labels by softmax."""
+    env = make_vec(16, action_mode="tempered", reward="gate+improvement", control_fraction=0.2)
+    env.reset(seed=0)
+    lessons, classroom = env.unwrapped.lessons, env.unwrapped.classroom
+    taught: list[Any] = []
+    original = classroom.teach
+
+    def spy(lesson: Any, labels: Any) -> Any:
+        taught.append((lesson, labels))
+        return original(lesson, labels)
+
+    monkeypatch.setattr(classroom, "teach", spy)
+    rng = np.random.default_rng(0)
+    weights = rng.uniform(0.1, 1, (16, 4)).astype(np.float32)
+    tempering = rng.uniform(0.25, 4, 16).astype(np.float32)
+    acting = np.arange(16) % 3 > 0
+    outcome = lessons.step(weights, acting, np.zeros(16, dtype=np.bool_), tempering)
+    ((lesson, (label,)),) = taught
+    control = outcome.control[acting]
+    assert control.any()
+    np.testing.assert_array_equal(lesson.envs, np.flatnonzero(acting))
+    (plain,) = lesson.opinions.soft_labels(torch.from_numpy(weights[acting]))
+    exponents = torch.from_numpy(tempering[acting]).double()[:, None]
+    expected = (plain.dense().double().log() / exponents).softmax(1)
+    torch.testing.assert_close(
+        label.dense().double()[~control], expected[~control], rtol=1e-4, atol=1e-7
+    )
+    assert not label.weight[control].any()
+    untempered = ~acting | outcome.control
+    np.testing.assert_array_equal(outcome.tempering, np.where(untempered, 1.0, tempering))
 
 
 def test_weights_say_who_is_heard_and_how_strongly() -> None:
@@ -407,10 +494,12 @@ def test_weights_say_who_is_heard_and_how_strongly() -> None:
 @pytest.mark.parametrize("mode", ACTION_MODES)
 def test_nobody_is_everybody_where_nobody_is_not_allowed(mode: str) -> None:
     nobody = {"discrete": [0, 3], "weights": [[-1.0] * 4, [-1, 0, -1, -1]]}
+    nobody["tempered"] = [[*row, 0.5] for row in nobody["weights"]]
     env = make_vec(2, action_mode=mode, allow_empty=False, reward="gate")
     env.reset(seed=0)
     masks = env.step(np.array(nobody.get(mode, [[0] * 4, [0, 1, 0, 0]])))[4]["executed_mask"]
-    second = {"discrete": [1, 1, 0, 0], "weights": [0, 0.5, 0, 0]}.get(mode, [0, 1, 0, 0])
+    half = [0, 0.5, 0, 0]
+    second = {"discrete": [1, 1, 0, 0], "weights": half, "tempered": half}.get(mode, [0, 1, 0, 0])
     np.testing.assert_array_equal(masks, [[1, 1, 1, 1], second])
 
 

@@ -163,6 +163,66 @@ def test_filtered_rewards_are_of_filtered_probabilities(reward: str, combination
     assert several > 4
 
 
+@pytest.mark.parametrize("combination", ["log_probs", "per_teacher"])
+@pytest.mark.parametrize("reward", ["gate", "filtered_gate", "log_score", "filtered_log_score"])
+def test_rewards_see_the_tempered_label(reward: str, combination: str) -> None:
+    """Whoever judges: cross-fitted answers, dense, to the power of one over the tempering."""
+    settings = {"action_mode": "tempered", "combination": combination, "judged_folds": 3}
+    env = make(16, reward=reward, **settings)
+    env.reset(seed=0)
+    classroom, lesson = env.unwrapped.classroom, env.unwrapped.lessons.lesson
+    rng = np.random.default_rng(1)
+    weights = rng.uniform(0.1, 1, (16, 4)).astype(np.float32)
+    exponents = rng.uniform(-1, 1, (16, 1)).astype(np.float32)
+    labels = lesson.judged.soft_labels(torch.from_numpy(weights), combination)
+    queries = lesson.queries
+    with torch.no_grad():
+        logits = classroom.trainer.scorer(
+            torch.from_numpy(queries.entities), torch.from_numpy(queries.relations)
+        )
+    _, rewards, *_ = env.step(np.concatenate([2 * weights - 1, exponents], axis=1))
+
+    def log_p(values: torch.Tensor, row: int) -> float:
+        query = tuple(int(v[row]) for v in (queries.entities, queries.relations, queries.answers))
+        if reward.startswith("filtered"):
+            return dense_filtered(values, query, env.unwrapped.graph)
+        return float(values.log_softmax(0)[query[2]])
+
+    for row in range(16):
+        expected = 0.0
+        for label in labels:
+            said = log_p(label.dense()[row].double().log() / 4.0 ** float(exponents[row, 0]), row)
+            if reward.endswith("gate"):
+                price = said - log_p(logits[row].double(), row)
+            else:
+                price = 1 + said / np.log(160)
+            expected += float(label.weight[row]) * price
+        expected = max(expected, 0.0 if reward.endswith("gate") else -np.inf)
+        assert rewards[row] == pytest.approx(expected, abs=1e-4)
+    assert (np.abs(rewards) > 1e-3).any()
+
+
+def test_advantage_sees_the_tempered_labels() -> None:
+    """Divergences from the sharpened teachers, each apart, by dense softmaxes."""
+    env = make(16, reward="advantage", action_mode="tempered", temperature=1.0, gamma=0.0)
+    env.reset(seed=0)
+    lesson = env.unwrapped.lessons.lesson
+    exponents = np.random.default_rng(2).uniform(-1, 1, (16, 1)).astype(np.float32)
+    labels = lesson.opinions.soft_labels(torch.ones(16, 4), "per_teacher")
+    _, rewards, *_ = env.step(np.concatenate([np.ones((16, 4), np.float32), exponents], axis=1))
+    ids = [torch.from_numpy(v) for v in (lesson.queries.entities, lesson.queries.relations)]
+    answers = torch.from_numpy(lesson.queries.answers)
+    with torch.no_grad():
+        student = env.unwrapped.classroom.trainer.scorer(*ids).double().log_softmax(1)
+    factor = 4.0 ** torch.from_numpy(exponents).double()
+    score = student[torch.arange(16), answers]
+    for label in labels:
+        teacher = (label.dense().double().log() / factor).log_softmax(1)
+        score = score - (teacher.exp() * (teacher - student)).sum(1) / 4
+    expected = ((score - score.mean()) / score.std(correction=0)).clamp(0, 1)
+    np.testing.assert_allclose(rewards, expected.numpy(), atol=1e-4)
+
+
 class Scripted(Reward):
     """Pays what it is told."""
 

@@ -141,6 +141,31 @@ def test_decoupling_with_the_masses_as_numbers_is_plain_kd(
     torch.testing.assert_close(apart, plain, rtol=1e-4, atol=1e-5)
 
 
+@given(seed=st.integers(0, 10_000), data=st.data())
+@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("listed", [0, 6, 17])
+def test_rows_tempered_one_by_one_are_dense_softmaxes(
+    listed: int, seed: int, data: st.DataObject
+) -> None:
+    """With nothing listed, something, everything; a row at 1 keeps its bits whoever is beside."""
+    # Made to sum to one also where everything is listed and no tail has the rest.
+    label = random_case(seed, listed=listed)[2].tempered(2.0)
+    factors = st.one_of(st.just(1.0), st.floats(0.25, 4.0, width=32))
+    drawn = data.draw(st.lists(factors, min_size=5, max_size=5))
+    temperature = torch.tensor(drawn)
+    found = label.tempered(temperature)
+    expected = (label.dense().double().log() / temperature.double()[:, None]).softmax(1)
+    torch.testing.assert_close(found.dense().double(), expected, rtol=1e-4, atol=1e-7)
+    same = temperature == 1.0
+    assert torch.equal(found.log_tail[same], label.log_tail[same])
+    listed_same = same[label.rows]
+    assert torch.equal(found.log_probs[listed_same], label.log_probs[listed_same])
+    assert torch.equal(found.weight, label.weight)
+    torch.testing.assert_close(
+        label.tempered(torch.full((5,), 3.0)).dense(), label.tempered(3.0).dense()
+    )
+
+
 def test_blocks_of_a_label_are_its_rows() -> None:
     _, _, label, _ = random_case(5)
     parts = [label.block(0, 2), label.block(2, 3), label.block(3, 5)]
