@@ -70,6 +70,7 @@ def told_by_strangers(
         values = []
         for subset in subsets:
             (label,) = opinions.soft_labels(subset.repeat(len(rows), 1), judged_by(classroom))
+            label = label.tempered(classroom.config.tempering)
             values.append(filtered_log_probs(label, part, classroom.taught_graph).double())
         yield part.relations, torch.stack(values, dim=1).cpu().numpy()
 
@@ -124,6 +125,7 @@ class GreedyOracle(MaskPolicy):
     ) -> Tensor:
         """Log-probability that the soft label of the masks gives the answers, `[batch]`."""
         (label,) = opinions.soft_labels(mask, judged_by(classroom))
+        label = label.tempered(classroom.config.tempering)
         answers = torch.from_numpy(queries.answers).to(mask.device)
         if self.cross_fitted:
             return filtered_log_probs(label, queries, classroom.taught_graph)
@@ -210,6 +212,7 @@ class RelationOracle(SubsetPerRelation):
                 label = chosen.mean(0)
                 if judged_by(classroom) == "probs":
                     label = chosen.logsumexp(0)
+                label /= config.tempering
                 label[places] = -torch.inf
                 answers = torch.from_numpy(part.answers)[:, None]
                 values.append(label.log_softmax(1).gather(1, answers)[:, 0].double())

@@ -79,10 +79,11 @@ class Lesson:
         opinions: the teachers' answers to them, which teach.
         judged: their answers by which they are judged; `opinions` again unless they differ.
         envs: int64 `[batch]`, the sub-environments that hold them.
-        tempering: float32 `[batch]`, what the choice makes of each query's soft label `p`:
-            `p^(1/tempering)`, renormalised, before `DSoMConfig.temperature` flattens student and
-            teachers alike (ours). So the teachers' temperature is the product of the two, while the
-            student's and the loss's factor `τ²` keep the configured one. None for no such choice.
+        tempering: what becomes of each query's soft label `p`: `p^(1/tempering)`, renormalised,
+            before `DSoMConfig.temperature` flattens student and teachers alike (ours). So the
+            teachers' temperature is the product of the two, while the student's and the loss's
+            factor `τ²` keep the configured one. `DSoMConfig.tempering`, or float32 `[batch]` where
+            choices temper it further.
     """
 
     rows: IntArray
@@ -91,7 +92,7 @@ class Lesson:
     opinions: Opinions
     judged: Opinions
     envs: IntArray
-    tempering: Tensor | None = None
+    tempering: Tensor | float = 1.0
 
     def soft_labels(
         self, opinions: Opinions, weights: Tensor, combination: Combination
@@ -104,8 +105,6 @@ class Lesson:
             combination: see `Opinions.soft_labels`.
         """
         labels = opinions.soft_labels(weights, combination)
-        if self.tempering is None:
-            return labels
         return [label.tempered(self.tempering) for label in labels]
 
 
@@ -220,7 +219,8 @@ class Classroom:
         if self.judged_store is not self.store:
             judged = self.opinions(rows, self.judged_store)
         envs = np.arange(len(rows)) if envs is None else envs
-        return Lesson(rows, queries, forward, opinions, judged, envs)
+        tempering = self.config.tempering
+        return Lesson(rows, queries, forward, opinions, judged, envs, tempering)
 
     def observe(self, lesson: Lesson) -> NDArray[np.float32]:
         """Observations of the lesson, `[batch, columns]`."""

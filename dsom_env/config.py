@@ -70,6 +70,8 @@ class DSoMConfig:
         gamma, alpha, beta, temperature, neighbors, partition, beta_warmup: see
             `students.distillation.DistillationConfig`.
         combination: how chosen teachers become a soft label, see `Opinions.soft_labels`.
+        tempering: factor on the temperature of the teachers alone: below 1 they sound surer than
+            they are, above 1 less; `temperature` comes on top, for them and the student (ours).
         folds: 1 for soft labels from the teachers' in-sample answers, K ≥ 2 from cross-fitted ones.
         judged_folds: the same for the answers by which teachers are judged: what the state shows of
             them and what `gate` pays for. In-sample these are memory. None for those that teach.
@@ -114,6 +116,7 @@ class DSoMConfig:
     partition: Literal["two_way", "three_way"] = "two_way"
     beta_warmup: float = 0.0
     combination: Literal["log_probs", "probs", "per_teacher"] = "log_probs"
+    tempering: float = 1.0
     folds: int = 1
     judged_folds: int | None = None
     top_k: int | None = 64
@@ -193,7 +196,7 @@ class DSoMConfig:
             value = getattr(self, argument)
             if value is not None and not (is_number(value) and 0 <= value < 1):
                 raise ValueError(f"{argument} must lie in [0, 1), got {value!r}")
-        for argument in ("learning_rate", "temperature", "teacher_learning_rate"):
+        for argument in ("learning_rate", "temperature", "tempering", "teacher_learning_rate"):
             value = getattr(self, argument)
             if not (is_number(value) and value > 0):
                 raise ValueError(f"{argument} must be a positive number, got {value!r}")

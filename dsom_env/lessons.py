@@ -123,7 +123,7 @@ class TeachFrozen:
             masks: `[batch, teachers]`.
             acting: bool `[batch]`; rows that are being reset do not act.
             ends: bool `[batch]`; rows whose episode ends with this step.
-            tempering: float32 `[batch]`, see `Lesson`; None leaves soft labels as they are.
+            tempering: float32 `[batch]`, on top of the configured one; None for no such choice.
         """
         batch = len(acting)
         outcome = Outcome(
@@ -142,7 +142,7 @@ class TeachFrozen:
             lesson = self.classroom.lesson(rows[acting], np.flatnonzero(acting))
         if tempering is not None:
             chosen = torch.from_numpy(tempering[acting]).to(self.classroom.device)
-            lesson = replace(lesson, tempering=chosen)
+            lesson = replace(lesson, tempering=chosen * lesson.tempering)
         rendering = self.classroom.config.render_mode is not None
         before = self.classroom.rank_of(lesson.queries) if rendering else None
         executed, control = self._execute(masks[acting])

@@ -38,12 +38,17 @@ def make_env(**kwargs: Any) -> Any:
 
 
 def dense_filtered(
-    store: Any, rows: np.ndarray, queries: Queries, graph: MultimodalGraph, mask: np.ndarray
+    store: Any,
+    rows: np.ndarray,
+    queries: Queries,
+    graph: MultimodalGraph,
+    mask: np.ndarray,
+    tempering: float = 1.0,
 ) -> np.ndarray:
-    """Filtered log-probability of the answers under the mean of dense log-probabilities."""
+    """Filtered log-probability of the answers under the tempered mean of dense logarithms."""
     opinions = store.opinions(rows)
     dense = opinions.log_probs.reshape(len(rows), graph.num_entities, -1).double()
-    logits = dense[:, :, mask.astype(bool)].mean(2)
+    logits = dense[:, :, mask.astype(bool)].mean(2) / tempering
     known = set(map(tuple, graph.triples["train"].tolist()))
     half = graph.num_relations
     values = []

@@ -23,9 +23,9 @@ def env() -> Any:
     return make_env()
 
 
-@pytest.fixture(scope="module")
-def cross_fitted() -> Any:
-    return make_env(folds=2, top_k=None)
+@pytest.fixture(scope="module", params=[1.0, 0.3])
+def cross_fitted(request: pytest.FixtureRequest) -> Any:
+    return make_env(folds=2, top_k=None, tempering=request.param)
 
 
 @pytest.fixture
@@ -95,6 +95,7 @@ def test_cross_fitted_oracle_is_greedy_on_filtered_probabilities(cross_fitted: A
             lesson.queries,
             classroom.graph,
             np.array([bits >> k & 1 for k in range(4)]),
+            classroom.config.tempering,
         )
         for bits in range(1, 16)
     }
@@ -117,14 +118,16 @@ def test_tabular_has_the_subset_that_predicts_best_out_of_fold(cross_fitted: Any
     classroom = cross_fitted.classroom
     policy = Tabular()
     policy.prepare(classroom, nobody)
-    queries = classroom.queries
-    for relation in range(2 * classroom.graph.num_relations):
+    graph, queries = classroom.graph, classroom.queries
+    for relation in range(2 * graph.num_relations):
         rows = np.flatnonzero(queries.relations == relation)
         assert len(rows) >= policy.least_queries
         worth = []
         for bits in range(1, 16):
             mask = np.array([bits >> k & 1 for k in range(4)])
-            values = dense_filtered(classroom.store, rows, queries[rows], classroom.graph, mask)
+            values = dense_filtered(
+                classroom.store, rows, queries[rows], graph, mask, classroom.config.tempering
+            )
             worth.append(values.mean())
         mine = sum(1 << k for k in range(4) if policy.by_relation[relation, k])
         assert worth[mine - 1] == pytest.approx(max(worth), abs=2e-3)
@@ -133,9 +136,12 @@ def test_tabular_has_the_subset_that_predicts_best_out_of_fold(cross_fitted: Any
     np.testing.assert_array_equal(masks, policy.by_relation[relations])
 
 
+@pytest.mark.parametrize("tempering", [1.0, 0.3])
 @pytest.mark.parametrize("combination", ["log_probs", "probs", "per_teacher"])
-def test_relation_oracle_has_the_subset_that_predicts_best_on_valid(combination: str) -> None:
-    env = make_env(combination=combination)
+def test_relation_oracle_has_the_subset_that_predicts_best_on_valid(
+    combination: str, tempering: float
+) -> None:
+    env = make_env(combination=combination, tempering=tempering)
     graph, policy = env.graph, RelationOracle()
     policy.least_queries = 12
     policy.prepare(env.classroom, nobody)
@@ -168,9 +174,9 @@ def test_relation_oracle_has_the_subset_that_predicts_best_on_valid(combination:
             for bits in range(1, 16):
                 chosen = said[[k for k in range(4) if bits >> k & 1]]
                 mean = chosen.exp().mean(0).log() if combination == "probs" else chosen.mean(0)
-                worth[bits] += float(mean[kept].log_softmax(0)[kept.index(a)])
+                worth[bits] += float((mean[kept] / tempering).log_softmax(0)[kept.index(a)])
         mine = sum(1 << k for k in range(4) if policy.by_relation[relation, k])
-        assert worth[mine] == pytest.approx(worth[1:].max(), abs=1e-3)
+        assert worth[mine] == pytest.approx(worth[1:].max(), abs=1e-3 / tempering)
     assert min(counts) < 12 <= max(counts), "both cases are met"
 
 

@@ -414,7 +414,10 @@ def test_action_modes_mean_the_same() -> None:
 @pytest.mark.parametrize("combination", ["log_probs", "per_teacher"])
 @pytest.mark.parametrize("reward", [*BUILT_IN_REWARDS, None])
 def test_an_exponent_of_zero_tempers_nothing(reward: str | None, combination: str) -> None:
-    """Mode `tempered` is then mode `weights`, to the bit: what is seen, paid and learned."""
+    """Mode `tempered` is then mode `weights`, to the bit: what is seen, paid and learned.
+
+    And one exponent for everybody is the setting `tempering`.
+    """
     weights = np.random.default_rng(0).uniform(-1, 1, (8, 16, 4)).astype(np.float32)
     exponents = np.zeros((8, 16, 1), dtype=np.float32)
     found = {}
@@ -422,8 +425,11 @@ def test_an_exponent_of_zero_tempers_nothing(reward: str | None, combination: st
         ("weights", weights),
         ("tempered", np.concatenate([weights, exponents], axis=2)),
         ("sharper", np.concatenate([weights, exponents - 0.5], axis=2)),
+        ("configured", weights),
     ):
-        kind = {"action_mode": mode if mode == "weights" else "tempered"}
+        of_weights = mode in ("weights", "configured")
+        kind: dict[str, Any] = {"action_mode": "weights" if of_weights else "tempered"}
+        kind |= {"tempering": 0.5} if mode == "configured" else {}
         kind |= {"reward": reward} if reward else {"cotrain": False}
         env = make_vec(16, combination=combination, beta=0.5, **kind)
         observation, _ = env.reset(seed=3)
@@ -433,7 +439,7 @@ def test_an_exponent_of_zero_tempers_nothing(reward: str | None, combination: st
             control = info["control"]
             trace += [observation, reward_of, info["executed_mask"], control]
             trace.append(info["student_cross_entropy"])
-            if mode != "weights":
+            if not of_weights:
                 expected = np.where(control, 1.0, 1.0 if mode == "tempered" else 0.5)
                 np.testing.assert_array_equal(info["executed_tempering"], expected)
         found[mode] = trace, student_of(env)
@@ -441,6 +447,9 @@ def test_an_exponent_of_zero_tempers_nothing(reward: str | None, combination: st
     for name, value in found["weights"][1].items():
         np.testing.assert_array_equal(value, found["tempered"][1][name])
     sharper = found["sharper"]
+    assert_same(sharper[0], found["configured"][0])
+    for name, value in sharper[1].items():
+        np.testing.assert_array_equal(value, found["configured"][1][name])
     assert any((a != b).any() for a, b in zip(sharper[0], found["weights"][0], strict=True))
 
 
