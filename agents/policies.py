@@ -75,13 +75,20 @@ class BestTeacher(MaskPolicy):
         return np.tile(self.mask.astype(np.float32), (len(lesson.rows), 1))
 
 
+def tossed(classroom: Classroom, count: int, rng: np.random.Generator) -> Weights:
+    """A coin for every teacher, `count` times; nobody is everybody unless `allow_empty`."""
+    masks = rng.integers(0, 2, (count, len(classroom.teachers))).astype(np.float32)
+    if not classroom.config.allow_empty:
+        masks[~masks.any(axis=1)] = 1.0
+    return masks
+
+
 class RandomMask(MaskPolicy):
     """Every teacher with probability one half, the empty mask included."""
 
     def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
         """See the class."""
-        shape = (len(lesson.rows), len(classroom.teachers))
-        return rng.integers(0, 2, shape).astype(np.float32)
+        return tossed(classroom, len(lesson.rows), rng)
 
 
 class RandomOnce(MaskPolicy):
@@ -97,8 +104,7 @@ class RandomOnce(MaskPolicy):
     def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
         """See the class; the first call draws all masks."""
         if self._drawn is None:
-            shape = (self._groups(classroom), len(classroom.teachers))
-            self._drawn = rng.integers(0, 2, shape).astype(np.float32)
+            self._drawn = tossed(classroom, self._groups(classroom), rng)
         kept: Weights = self._drawn[self._group_of(classroom, lesson)]
         return kept
 

@@ -94,6 +94,17 @@ def lesson_of(rows: np.ndarray) -> Any:
     return SimpleNamespace(rows=rows)
 
 
+def test_random_does_not_leave_queries_alone_where_it_must_not(lesson: Lesson) -> None:
+    """As in the environment, nobody is everybody then: 1/8 instead of 1/16 of all masks."""
+    classroom: Any = SimpleNamespace(
+        config=SimpleNamespace(allow_empty=False), teachers=("a", "b", "c", "d")
+    )
+    rng = RNG(0)
+    masks = np.concatenate([RandomMask().masks(classroom, lesson, rng) for _ in range(100)])
+    assert masks.any(axis=1).all()
+    assert masks.all(axis=1).mean() == pytest.approx(1 / 8, abs=0.015)
+
+
 def test_random_once_never_draws_again(env: Any) -> None:
     rows, rng = env.classroom.taught_rows, RNG(0)
     policy = RandomOnce()
