@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.report.markdown import cell, table
 from agents.report.outcome import parse_results
 from agents.statistics import mean_interval
 
@@ -195,9 +196,8 @@ def render_effects(experiment: Experiment, most: int = 20) -> str:
         "MRR that a teacher's lessons on a relation add to that relation, in points (of 100), ± "
         "one standard error; a star where no chance explains it (5 % over the whole table).",
         "",
-        "| relation | valid queries | MRR | " + " | ".join(experiment.teachers) + " |",
-        "| --- | ---: | ---: |" + " ---: |" * len(experiment.teachers),
     ]
+    rows = []
     order = np.argsort(-experiment.queries, kind="stable")
     means = 100 * experiment.mrr.mean(axis=0)
     for r in order[:most].tolist():
@@ -205,15 +205,16 @@ def render_effects(experiment: Experiment, most: int = 20) -> str:
             f"{100 * found[r, k]:+.1f} ± {100 * errors[r, k]:.1f}{'*' if marked[r, k] else ''}"
             for k in range(len(experiment.teachers))
         ]
-        head = f"{experiment.relations[r]} | {experiment.queries[r]:,.0f} | {means[r]:.1f}"
-        lines.append(f"| {head} | {' | '.join(cells)} |")
+        head = [cell(experiment.relations[r]), f"{experiment.queries[r]:,.0f}", f"{means[r]:.1f}"]
+        rows.append([*head, *cells])
     weights = experiment.shares[:, None]
     whole = 100 * (weights * found).sum(axis=0)
     spread = 100 * np.sqrt((weights**2 * errors**2).sum(axis=0))
     cells = [f"{whole[k]:+.1f} ± {spread[k]:.1f}" for k in range(len(whole))]
     total = 100 * float(experiment.shares @ experiment.mrr.mean(axis=0))
     queries = f"{experiment.queries.sum():,.0f}"
-    lines.append(f"| *every relation* | {queries} | {total:.1f} | {' | '.join(cells)} |")
+    rows.append(["*every relation*", queries, f"{total:.1f}", *cells])
+    lines.append(table(["relation", "valid queries", "MRR", *map(cell, experiment.teachers)], rows))
     if len(order) > most:
         lines.append("")
         lines.append(f"{len(order) - most} relations with fewer valid queries are not shown.")

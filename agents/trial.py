@@ -29,12 +29,12 @@ from agents.trial_config import (
     hyperparameters_of,
     resolve,
 )
-from dsom_env.classroom import Classroom, derived_seed
+from dsom_env.classroom import derived_seed
 from dsom_env.config import DSoMConfig
 from dsom_env.sb3 import SB3VecEnv
 from graphs import MultimodalGraph, load_graph
 from graphs.files import atomic_write
-from students.evaluation import evaluate_by_relation
+from students.evaluation import metrics_by_relation, ranking_metrics, ranking_of
 from students.registry import make_student
 from students.scorer import Scorer
 from students.training import DivergedError
@@ -103,12 +103,17 @@ def run_trial(
     classroom = recorded.classroom
     assert recorded.best_state is not None  # noqa: S101 - a budget has at least one epoch
     classroom.trainer.load_state_dict(recorded.best_state)
+    queries, ranks = ranking_of(classroom.trainer.score, classroom.graph, "valid")
+    by_relation = metrics_by_relation(queries, ranks, classroom.graph)
     result = {
         "agent": config.agent,
         "seed": config.seed,
-        "valid": classroom.evaluate("valid"),
+        "valid": ranking_metrics(ranks),
         "test": classroom.evaluate("test"),
-        "valid_by_relation": _mrr_by_relation(classroom),
+        "valid_by_relation": {
+            label: {name: metrics[name] for name in ("mrr", "count")}
+            for label, metrics in by_relation.items()
+        },
         "seconds": round(trained.seconds, 2),
         "search_epochs": extras.pop("search_epochs", 0.0),
         "best_epoch": recorded.best_epoch,
@@ -128,15 +133,6 @@ def run_trial(
         atomic_write(folder / "result.json", document.encode())
     recorded.close()
     return result
-
-
-def _mrr_by_relation(classroom: Classroom) -> dict[str, dict[str, float]]:
-    """Valid MRR of the student, and of how many queries, by relation label."""
-    found = evaluate_by_relation(classroom.trainer.score, classroom.graph, "valid")
-    return {
-        label: {name: metrics[name] for name in ("mrr", "count")}
-        for label, metrics in found.items()
-    }
 
 
 def finished_trial(folder: Path, config: TrialConfig) -> dict[str, Any] | None:

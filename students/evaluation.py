@@ -225,7 +225,13 @@ def evaluate_by_relation(
     score: ScoreFunction, graph: MultimodalGraph, split: str = "test"
 ) -> dict[str, dict[str, float]]:
     """`evaluate_ranking` for each relation, both directions together, by relation label."""
-    queries, ranks = ranking_of(score, graph, split)
+    return metrics_by_relation(*ranking_of(score, graph, split), graph)
+
+
+def metrics_by_relation(
+    queries: Queries, ranks: NDArray[np.float64], graph: MultimodalGraph
+) -> dict[str, dict[str, float]]:
+    """`ranking_metrics` of what `ranking_of` returned, for each relation, by its label."""
     relations = queries.relations % graph.num_relations
     return {
         graph.relation_labels[relation]: ranking_metrics(ranks[relations == relation])
