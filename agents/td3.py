@@ -15,8 +15,8 @@ from torch import Tensor, nn
 class _InvertingGradients(torch.autograd.Function):
     """Cut to [-1, 1]; on the way back a slope counts as much as there is room where it leads.
 
-    *Inverting gradients* of Hausknecht and Stone 2016, arXiv 1511.04143 (unconfirmed: the paper was not
-    at hand).
+    *Inverting gradients* of Hausknecht and Stone 2016, arXiv 1511.04143 (unconfirmed: the paper
+    was not at hand).
     """
 
     @staticmethod
