@@ -85,8 +85,8 @@ class Experiment:
             relations,
             teachers,
             np.array(masks, dtype=np.float64).reshape(*shape, len(teachers)),
-            np.array([[cell["mrr"] for cell in row] for row in valid]).reshape(shape),
-            np.array([cell["count"] for cell in valid[0]] if runs else [], dtype=np.float64),
+            np.array([[metrics["mrr"] for metrics in row] for row in valid]).reshape(shape),
+            np.array([metrics["count"] for metrics in valid[0]] if runs else [], dtype=np.float64),
         )
 
     @property
