@@ -67,9 +67,11 @@ class Experiment:
 
         Raises:
             ValueError: these are no results; or too few students, or from before
-                `valid_by_relation` was noted.
+                `valid_by_relation` was noted; or the coins were not fair.
         """
         parse_results(results)
+        if not results["config"]["environment"].get("allow_empty", True):
+            raise ValueError("with allow_empty=false nobody is everybody, and no coin is fair")
         runs = [run for run in results["runs"] if run["agent"] == AGENT]
         if any("valid_by_relation" not in run for run in runs):
             raise ValueError(f"runs of {AGENT} lack valid_by_relation: run them again")

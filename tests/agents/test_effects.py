@@ -159,6 +159,9 @@ def test_too_few_and_foreign_students_are_refused(tmp_path: Path) -> None:
     del older["runs"][-1]["valid_by_relation"]
     assert_refused(effects_of(older), "lack valid_by_relation: run them again")
     assert_refused(effects_of({"runs": []}), "results.json")
+    unfair = chance_results()
+    unfair["config"]["environment"]["allow_empty"] = False
+    assert_refused(effects_of(unfair), "no coin is fair")
     done = effects_of(chance_results())
     assert done.returncode == 0
     assert done.stdout == render_effects(Experiment.of(chance_results()))
