@@ -159,6 +159,9 @@ class SubsetPerRelation(MaskPolicy):
         for relations, values in self._judge(classroom, torch.from_numpy(subsets)):
             np.add.at(worth.T, relations, values)
             np.add.at(counts, relations, 1)
+        # As learners are paid it, whose unit of the log-score is the log of all entities.
+        bonus = classroom.config.bonus * classroom.observer.log_entities
+        worth += bonus * subsets.sum(axis=1, keepdims=True) * counts
         best = np.where(counts < self.least_queries, len(subsets) - 1, worth.argmax(0))
         self.by_relation: Weights = subsets[best]
 

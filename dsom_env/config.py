@@ -83,6 +83,9 @@ class DSoMConfig:
         teacher_batch: queries per update while they are trained.
         teacher_epochs: most epochs of their training, which valid may end earlier.
         only_beneficial: whether negative rewards are cut to 0.
+        bonus: paid on top of the reward for every teacher that teaches, by its weight, in units of
+            the reward: a leaning towards ensembles, which a score of the query's own answer breaks
+            up (ours). A teacher is then left out where it does more harm than this.
         control_fraction: share of the batch that is taught by hard labels only, as the control
             group of `improvement`. A batch too small for one control row is compared with a
             fork of the student that made the hard-label update instead.
@@ -126,6 +129,7 @@ class DSoMConfig:
     teacher_batch: int = 512
     teacher_epochs: int = 60
     only_beneficial: bool = True
+    bonus: float = 0.0
     control_fraction: float = 0.0625
     reward_fraction: float | None = None
     render_mode: str | None = None
@@ -205,7 +209,7 @@ class DSoMConfig:
                 raise ValueError(
                     f"teacher_regularisation of {name} must be a number ≥ 0, got {value!r}"
                 )
-        weights = ("regularisation", "gamma", "beta_warmup")
+        weights = ("regularisation", "gamma", "beta_warmup", "bonus")
         for argument in (*weights, "alpha", "beta"):
             value = getattr(self, argument)
             if argument in ("alpha", "beta") and value == "mass":

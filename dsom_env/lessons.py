@@ -168,7 +168,12 @@ class TeachFrozen:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Rewards and the student's cross-entropy before the update, `[acting]` each."""
         rewards = self.reward.after_update(lesson, executed, None, ends)
+        rewards = rewards + self._bonus(executed)
         return rewards, -lesson.forward.answer_log_probs().double().cpu().numpy()
+
+    def _bonus(self, executed: Weights) -> NDArray[np.float64]:
+        """What teaching itself is paid, `[acting]`, whatever the reward says of it."""
+        return self.classroom.config.bonus * executed.sum(axis=1, dtype=np.float64)
 
     def scenes(self) -> list[Scene]:
         """What was taught last, or (before any step) what waits to be taught."""
@@ -234,4 +239,5 @@ class TeachStudent(TeachFrozen):
         self.reward.before_update(lesson, labels)
         report = self.classroom.teach(lesson, labels)
         rewards = self.reward.after_update(lesson, executed, report, ends)
+        rewards = rewards + self._bonus(executed)
         return rewards, report.cross_entropy.double().cpu().numpy()

@@ -25,6 +25,7 @@ OF_AN_AGENT = (
     "hide",
     "judged_folds",
     "only_beneficial",
+    "bonus",
     "control_fraction",
     "reward_fraction",
 )

@@ -114,8 +114,12 @@ def test_cross_fitted_oracle_is_greedy_on_filtered_probabilities(cross_fitted: A
     assert differs > 16, "an oracle that always takes all would pass"
 
 
-def test_tabular_has_the_subset_that_predicts_best_out_of_fold(cross_fitted: Any) -> None:
+@pytest.mark.parametrize("bonus", [0.0, 0.02])
+def test_tabular_has_the_subset_that_predicts_best_out_of_fold(
+    cross_fitted: Any, monkeypatch: Any, bonus: float
+) -> None:
     classroom = cross_fitted.classroom
+    monkeypatch.setattr(classroom, "config", replace(classroom.config, bonus=bonus))
     policy = Tabular()
     policy.prepare(classroom, nobody)
     graph, queries = classroom.graph, classroom.queries
@@ -128,7 +132,7 @@ def test_tabular_has_the_subset_that_predicts_best_out_of_fold(cross_fitted: Any
             values = dense_filtered(
                 classroom.store, rows, queries[rows], graph, mask, classroom.config.tempering
             )
-            worth.append(values.mean())
+            worth.append(values.mean() + bonus * np.log(graph.num_entities) * mask.sum())
         mine = sum(1 << k for k in range(4) if policy.by_relation[relation, k])
         assert worth[mine - 1] == pytest.approx(max(worth), abs=2e-3)
     masks = policy.masks(classroom, cross_fitted.lessons.lesson, RNG(0))

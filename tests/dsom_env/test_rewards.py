@@ -275,6 +275,20 @@ def test_the_log_score_is_of_the_dense_label() -> None:
     np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("cotrain", [True, False])
+def test_the_bonus_is_paid_for_every_teacher_that_taught(cotrain: bool) -> None:
+    weights = np.random.default_rng(0).uniform(-1, 1, (32, 4)).astype(np.float32)
+    paid = []
+    for bonus in (0.0, 0.25):
+        env = make(32, bonus=bonus, cotrain=cotrain, action_mode="weights")
+        env.reset(seed=0)
+        _, rewards, _, _, info = env.step(weights)
+        paid.append(rewards)
+    assert info["control"].any() == cotrain
+    expected = 0.25 * info["executed_mask"].sum(axis=1, dtype=np.float64)
+    np.testing.assert_allclose(paid[1] - paid[0], expected, atol=1e-6)
+
+
 @pytest.mark.parametrize(("kind", "step"), [("heldout", 1e-4), ("heldout_adagrad", 1e-6)])
 def test_heldout_is_the_slope_of_the_heldout_loss(kind: str, step: float) -> None:
     """Following only the distillation gradient of one row changes the held-out loss by −η·r.
