@@ -1,0 +1,67 @@
+"""The table of differences from handmade results: every figure here was worked out by hand."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agents.report.differences import render_differences
+from tests.agents.test_results import results_of, run_of
+
+ROOT = Path(__file__).parents[2]
+# By seed ppo is above `all` by 1, 2 and 3 points: mean 2, standard error 1/√3, and the quantile of
+# Student's t with two degrees of freedom is 4.303, so that the interval is 2 ± 2.484.
+SCORES = {"all": [0.30, 0.31, 0.32], "ppo": [0.31, 0.33, 0.35], "none": [0.20, 0.21, 0.22]}
+
+
+def comparison(seeds: int = 3) -> dict[str, object]:
+    return results_of(
+        [
+            run_of(agent, seed, mrr)
+            for agent, scores in SCORES.items()
+            for seed, mrr in enumerate(scores[:seeds])
+        ]
+    )
+
+
+def rows_of(page: str) -> list[list[str]]:
+    lines = page.split("\n\n")[0].splitlines()
+    return [[part.strip() for part in line.strip("|").split("|")] for line in lines]
+
+
+def test_rows_by_hand() -> None:
+    header, _, *rows = rows_of(render_differences(comparison()))
+    assert header == ["agent", "test MRR", "− `all`"]
+    assert rows == [
+        ["`ppo`", "33.0", "+2.0 [-0.5, +4.5]"],
+        ["`all`", "31.0", "–"],
+        ["`none`", "21.0", "-10.0 [-10.0, -10.0]"],
+    ]
+
+
+def test_bold_is_what_lies_above_zero() -> None:
+    _, _, *rows = rows_of(render_differences(comparison(), controls=["none"]))
+    assert [row[2] for row in rows] == ["**+12.0 [+9.5, +14.5]**", "**+10.0 [+10.0, +10.0]**", "–"]
+
+
+def test_one_seed_has_no_interval() -> None:
+    page = render_differences(comparison(seeds=1))
+    assert rows_of(page)[2] == ["`ppo`", "31.0", "+1.0 (one seed)"]
+    assert "Seeds: 1." in page
+
+
+def test_who_was_not_run_cannot_be_subtracted() -> None:
+    with pytest.raises(ValueError, match=r"fixed was not run; the agents are ppo, all, none"):
+        render_differences(comparison(), controls=["fixed"])
+
+
+def test_the_command(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps(comparison()))
+    command = [sys.executable, ROOT / "scripts" / "differences.py"]
+    done = subprocess.run([*command, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout == render_differences(comparison())
+    bad = subprocess.run([*command, tmp_path, "--controls", "x"], capture_output=True, text=True)
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert "x was not run" in bad.stderr
