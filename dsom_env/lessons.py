@@ -173,7 +173,8 @@ class TeachFrozen:
 
     def _bonus(self, executed: Weights) -> NDArray[np.float64]:
         """What teaching itself is paid, `[acting]`, whatever the reward says of it."""
-        return self.classroom.config.bonus * executed.sum(axis=1, dtype=np.float64)
+        paid: NDArray[np.float64] = executed.sum(axis=1, dtype=np.float64)
+        return self.classroom.config.bonus * paid
 
     def scenes(self) -> list[Scene]:
         """What was taught last, or (before any step) what waits to be taught."""
