@@ -29,7 +29,7 @@ from teachers.store import Combination, Opinions, TeacherStore
 # Of more teachers than these there are too many subsets to try them all for every query.
 MOST_TEACHERS = 10
 # Of the store that oracles judge by, where the environment has in-sample ones only.
-_FOLDS = 5
+_FOLDS = DSoMConfig.judged_folds or 3
 _CHUNK = 2048
 
 
@@ -40,7 +40,7 @@ def judged_by(classroom: Classroom) -> Combination:
 
 
 def strangers_folds(config: DSoMConfig) -> int:
-    """Folds of the store that takes memory out: the environment's, or five."""
+    """Folds of the store that takes memory out: the environment's, or as many as are usual."""
     folds = config.judged_folds or config.folds
     return folds if folds > 1 else _FOLDS
 

@@ -218,7 +218,7 @@ def _run_policy(
     """A plain loop for agents that do not learn; `gate` is the reward that costs them nothing."""
     assert spec.policy is not None  # noqa: S101 - the caller dispatched on it
     policy = spec.policy()
-    plain = config.settled | {"reward": "gate", "action_mode": "mask"}
+    plain = environment_of(config) | {"reward": "gate", "action_mode": "mask"}
     if config.settled.get("reward"):
         # Learners withhold a reward split; nobody may learn from it while they may not.
         plain["reward_fraction"] = DSoMConfig.from_kwargs(**config.settled).withheld

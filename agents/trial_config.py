@@ -231,5 +231,12 @@ def hyperparameters_of(config: TrialConfig) -> Sections:
 
 
 def environment_of(config: TrialConfig) -> dict[str, Any]:
-    """Arguments of the environment from the agent's YAML and, above it, what is settled."""
-    return hyperparameters_of(config)["environment"] | config.settled
+    """Arguments of the environment from the agent's YAML and, above it, what is settled.
+
+    Nobody judges teachers for agents that do not learn, unless that is settled: they neither look
+    at the state nor learn from rewards, and cross-fitted teachers cost as many trainings as folds.
+    """
+    spec = AGENTS.get(base_agent(config.agent))
+    learns = spec is not None and spec.learner is not None
+    usual = {} if learns else {"judged_folds": None}
+    return usual | hyperparameters_of(config)["environment"] | config.settled

@@ -33,6 +33,8 @@ BUILT_IN_REWARDS = (
     "heldout_adagrad",
     "validation",
 )
+# Of these the usual bonus is the unit.
+LOG_SCORES = ("log_score", "filtered_log_score")
 # These withhold training triples from the student, to see what teaching does to them.
 WITHHOLDING_REWARDS = ("heldout", "heldout_adagrad", "validation")
 BUILT_IN_STUDENTS = ("complex", "distmult", "rotate")
@@ -85,7 +87,8 @@ class DSoMConfig:
         only_beneficial: whether negative rewards are cut to 0.
         bonus: paid on top of the reward for every teacher that teaches, by its weight, in units of
             the reward: a leaning towards ensembles, which a score of the query's own answer breaks
-            up (ours). A teacher is then left out where it does more harm than this.
+            up (ours). A teacher is then left out where it does more harm than this. None for 0.02
+            with the log-scores and 0 with the other rewards.
         control_fraction: share of the batch that is taught by hard labels only, as the control
             group of `improvement`. A batch too small for one control row is compared with a
             fork of the student that made the hard-label update instead.
@@ -102,7 +105,7 @@ class DSoMConfig:
     action_mode: str = "mask"
     allow_empty: bool = True
     relation_code: int = 8
-    hide: Sequence[str] = ()
+    hide: Sequence[str] = ("answer",)
     horizon: int = 64
     max_episode_steps: int | None = None
     autoreset_mode: str = "same_step"
@@ -121,7 +124,7 @@ class DSoMConfig:
     combination: Literal["log_probs", "probs", "per_teacher"] = "log_probs"
     tempering: float = 1.0
     folds: int = 1
-    judged_folds: int | None = None
+    judged_folds: int | None = 3
     top_k: int | None = 64
     teacher_rank: int = 64
     teacher_learning_rate: float = 0.1
@@ -129,7 +132,7 @@ class DSoMConfig:
     teacher_batch: int = 512
     teacher_epochs: int = 60
     only_beneficial: bool = True
-    bonus: float = 0.0
+    bonus: float | None = None
     control_fraction: float = 0.0625
     reward_fraction: float | None = None
     render_mode: str | None = None
@@ -143,7 +146,10 @@ class DSoMConfig:
             ValueError: names the argument, and the nearest valid name where there is one.
         """
         if self.reward is None:
-            object.__setattr__(self, "reward", "improvement" if self.cotrain else "gate")
+            object.__setattr__(self, "reward", "filtered_log_score" if self.cotrain else "gate")
+        if self.bonus is None:
+            scores = all(part in LOG_SCORES for part in self.rewards)
+            object.__setattr__(self, "bonus", 0.02 if scores else 0.0)
         if not isinstance(self.dataset, (str, Path, MultimodalGraph)):
             raise ValueError(f"dataset must be a name, a path or a graph, got {self.dataset!r}")
         choices: tuple[tuple[str, Any, tuple[str, ...]], ...] = (

@@ -72,7 +72,7 @@ def main() -> None:
     for name in names:
         print(f"{name:24}{teacher_key(graph, name, config, arguments.folds, 0)}")
     if arguments.ship:
-        for folder in ship(graph, names, config):
+        for folder in ship(graph, names, config, arguments.folds):
             print(f"shipped {folder.name}")
     with tqdm(total=2 * len(graph.triples["train"]), unit="query", desc="store") as bar:
         store = open_store(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -213,14 +214,16 @@ def load_teachers(
     }
 
 
-def ship(graph: MultimodalGraph, names: Sequence[str], config: PretrainingConfig) -> list[Path]:
-    """Write the in-sample teachers of `graph` to the folder that the package ships."""
+def ship(
+    graph: MultimodalGraph, names: Sequence[str], config: PretrainingConfig, folds: int = 1
+) -> list[Path]:
+    """Write the teachers of `graph`, of every fold, to the folder that the package ships."""
     folders = []
-    for name in names:
-        key = teacher_key(graph, name, config, 1, 0)
+    for name, fold in itertools.product(names, range(folds)):
+        key = teacher_key(graph, name, config, folds, fold)
         folder = SHIPPED / key
         if not folder.is_dir():
-            scorer = load_teacher(graph, name, config)
+            scorer = load_teacher(graph, name, config, folds, fold)
             SHIPPED.mkdir(exist_ok=True)
             _write_teacher(folder, scorer, key, {"graph": graph.name, "name": name})
         folders.append(folder)

@@ -22,6 +22,10 @@ SMALL: dict[str, Any] = {
     "teacher_rank": 8,
     "rank": 8,
     "horizon": 8,
+    # Each reward as it is, by those who teach and with everything in sight.
+    "bonus": 0.0,
+    "judged_folds": None,
+    "hide": (),
 }
 
 

@@ -108,7 +108,10 @@ def test_shipped_teachers_are_those_of_the_default_settings() -> None:
     emoji = load_graph("emoji")
     config = DSoMConfig().pretraining
     names = ("structure", "text", "image", "fused")
-    keys = {teacher_key(emoji, name, config, 1, 0) for name in names}
+    folds = DSoMConfig().judged_folds
+    assert folds
+    kinds = [(1, 0), *((folds, fold) for fold in range(folds))]
+    keys = {teacher_key(emoji, name, config, *kind) for name in names for kind in kinds}
     assert keys == {folder.name for folder in SHIPPED.iterdir()}
 
 
