@@ -225,25 +225,34 @@ class RelationOracle(SubsetPerRelation):
 class PlantedOracle(MaskPolicy):
     """The true mask of a planted graph: the modalities that are competent on the relation.
 
-    `structure` and `fused` are left out: they follow from the triples and from all modalities,
-    misleading ones included, and what they add is not planted.
+    `structure` and `fused` follow from the triples and from all modalities, misleading ones
+    included, and what they add is not planted.
+
+    Args:
+        with_others: whether they teach, too: everybody but the teachers of misleading modalities.
+            Where soft labels are nearly all that a student learns from (a large γ), it misses what
+            `structure` remembers, and the true mask alone is no bound.
 
     Raises:
         ValueError: the graph is not planted, or no teacher of one of its modalities takes part.
     """
 
+    def __init__(self, with_others: bool = False) -> None:
+        self.with_others = with_others
+
     def prepare(self, classroom: Classroom, probe: Probe) -> None:
         """Look the masks up."""
         graph, names = classroom.graph, classroom.teachers
         if graph.planted_mask is None:
-            raise ValueError(f"oracle:planted needs a planted graph, and {graph.name!r} is not one")
+            raise ValueError(f"the true mask needs a planted graph, and {graph.name!r} is not one")
         truth = true_masks(graph, names)
         if truth is None:
             modalities = ", ".join(sorted(graph.modalities))
             raise ValueError(
-                f"oracle:planted needs a teacher of {modalities}; got {', '.join(names)}"
+                f"the true mask needs a teacher of {modalities}; got {', '.join(names)}"
             )
-        self.by_relation = np.zeros((2 * graph.num_relations, len(names)), dtype=np.float32)
+        shape = (2 * graph.num_relations, len(names))
+        self.by_relation = np.full(shape, float(self.with_others), dtype=np.float32)
         self.by_relation[:, truth.scored] = truth.by_relation
 
     def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:

@@ -165,6 +165,11 @@ AGENTS: dict[str, AgentSpec] = {
     "oracle:planted": AgentSpec(
         "the true mask of a planted graph", policy=PlantedOracle, oracle=True
     ),
+    "oracle:unmisled": AgentSpec(
+        "all but the teachers that a planted graph misleads",
+        policy=lambda: PlantedOracle(with_others=True),
+        oracle=True,
+    ),
     "reinforce": AgentSpec(
         "Monte-Carlo policy gradient",
         learner=_reinforce,

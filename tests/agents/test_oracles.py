@@ -191,16 +191,17 @@ def test_strangers_are_asked_where_the_environment_has_acquaintances(env: Any) -
     assert len(policy.store) == len(env.classroom.store)
 
 
-def test_the_planted_oracle_reads_the_mask_off() -> None:
+@pytest.mark.parametrize("with_others", [False, True])
+def test_the_planted_oracle_reads_the_mask_off(with_others: bool) -> None:
     env = make_env(teachers=["text", "fused", "image"])
-    policy = PlantedOracle()
+    policy = PlantedOracle(with_others)
     policy.prepare(env.classroom, nobody)
     lesson = env.lessons.lesson
     masks = policy.masks(env.classroom, lesson, RNG(0))
     truth = env.graph.planted_mask[lesson.queries.relations]  # columns: image, text
     np.testing.assert_array_equal(masks[:, 0], truth[:, 1])
     np.testing.assert_array_equal(masks[:, 2], truth[:, 0])
-    assert not masks[:, 1].any()
+    assert (masks[:, 1] == with_others).all()
     assert masks.any(axis=1).all()
 
 
@@ -224,4 +225,10 @@ def test_too_many_teachers_for_every_subset() -> None:
 
 def test_oracles_are_marked() -> None:
     marked = {name for name, spec in AGENTS.items() if spec.oracle}
-    assert marked == {"oracle", "oracle:oof", "oracle:relation", "oracle:planted"}
+    assert marked == {
+        "oracle",
+        "oracle:oof",
+        "oracle:relation",
+        "oracle:planted",
+        "oracle:unmisled",
+    }
