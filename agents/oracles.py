@@ -160,7 +160,7 @@ class SubsetPerRelation(MaskPolicy):
             np.add.at(worth.T, relations, values)
             np.add.at(counts, relations, 1)
         # As learners are paid it, whose unit of the log-score is the log of all entities.
-        bonus = classroom.config.bonus * classroom.observer.log_entities
+        bonus = (classroom.config.bonus or 0.0) * classroom.observer.log_entities
         worth += bonus * subsets.sum(axis=1, keepdims=True) * counts
         best = np.where(counts < self.least_queries, len(subsets) - 1, worth.argmax(0))
         self.by_relation: Weights = subsets[best]

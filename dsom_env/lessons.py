@@ -174,7 +174,7 @@ class TeachFrozen:
     def _bonus(self, executed: Weights) -> NDArray[np.float64]:
         """What teaching itself is paid, `[acting]`, whatever the reward says of it."""
         paid: NDArray[np.float64] = executed.sum(axis=1, dtype=np.float64)
-        return self.classroom.config.bonus * paid
+        return (self.classroom.config.bonus or 0.0) * paid
 
     def scenes(self) -> list[Scene]:
         """What was taught last, or (before any step) what waits to be taught."""

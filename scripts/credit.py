@@ -40,7 +40,8 @@ def main() -> None:
             raise ValueError(f"--{name} must be at least 1, got {getattr(arguments, name)}")
     if arguments.queries > arguments.batch:
         raise ValueError(f"--queries must be at most the batch, got {arguments.queries}")
-    settings = {"reward": "gate", "reward_fraction": 0.05, **trial["environment"]}
+    usual = {"reward": "gate", "reward_fraction": 0.05, "judged_folds": None}
+    settings = {**usual, **trial["environment"]}
     _, teachers = resolve(TrialConfig("random", **trial))
     env: Any = gym.make_vec(
         "DSoM-v0",

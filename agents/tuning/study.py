@@ -258,8 +258,10 @@ def _ask(study: optuna.Study, config: TuningConfig) -> optuna.Trial:
 def _present(config: TuningConfig) -> dict[str, Any]:
     """Today's values by `section.name`."""
     sections = hyperparameters_of(config.trial)
-    defaults = {field.name: field.default for field in fields(DSoMConfig)}
-    sections["environment"] = defaults | sections["environment"]
+    environment = DSoMConfig.from_kwargs(**sections["environment"])
+    # Values that follow from others are known once it is made.
+    usual = {field.name: getattr(environment, field.name) for field in fields(DSoMConfig)}
+    sections["environment"] = usual | sections["environment"]
     return flat(sections)
 
 

@@ -43,7 +43,7 @@ def measure(dataset: str, repetitions: int) -> tuple[dict[str, Any], list[Target
 
 
 def _measure(dataset: str, reward: str, count: int, repetitions: int) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"dataset": dataset, "reward": reward}
+    arguments: dict[str, Any] = {"dataset": dataset, "reward": reward, "judged_folds": None}
     native = gym.make_vec("DSoM-v0", num_envs=count, **arguments)
     peer = gym.make_vec("DSoM-v0", num_envs=count, vectorization_mode="sync", **arguments)
     for env in (native, peer):

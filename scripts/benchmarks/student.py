@@ -29,6 +29,7 @@ from .subjects import TEACHERS, teacher_store
 
 # Reported beside the target's: as many sub-environments as SB3 users run.
 FEWER_ENVIRONMENTS = 256
+AS_IN_THE_METHOD: dict[str, Any] = {"reward": "improvement", "judged_folds": None, "hide": ()}
 
 
 def rows_of(queries: Queries) -> int:
@@ -123,7 +124,8 @@ class Products:
 class CoTraining:
     """PPO choosing the teachers of every query while the student learns.
 
-    Driven as `agents.trial` drives it, with the hyperparameters of the zoo.
+    Driven as `agents.trial` drives it, with the hyperparameters of the zoo; but paid as in the
+    method, which asks for a second pass of the student, and judged by the store at hand.
 
     Args:
         graph: what is learned.
@@ -145,7 +147,7 @@ class CoTraining:
             rank=settings.rank,
             top_k=settings.top_k,
             regularisation=0.0,
-            **parameters["environment"],
+            **(parameters["environment"] | AS_IN_THE_METHOD),
         )
         make: Callable[..., Any] | None = AGENTS["ppo"].learner
         assert make is not None  # noqa: S101 - PPO learns

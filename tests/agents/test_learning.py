@@ -45,6 +45,10 @@ def make(horizon: int = 4, mode: str = "mask") -> Any:
         rank=8,
         horizon=horizon,
         action_mode=mode,
+        # All that there is to know, and the price as it is.
+        hide=(),
+        judged_folds=None,
+        bonus=0.0,
     )
 
 

@@ -21,6 +21,7 @@ from agents.tuning.config import TuningConfig, check_tuning
 from agents.tuning.space import Range, flat, parse_space, read_space
 from agents.tuning.study import JOURNAL, tune
 from agents.tuning.winner import ranking, settings_of, writable_file, write_winner
+from dsom_env.config import DSoMConfig
 from graphs import load_graph, save_graph
 from tests.agents.conftest import SMALL
 
@@ -299,7 +300,8 @@ def test_every_space_that_ships_holds_todays_values_and_runs(
     if agent in LEARNERS:
         merged = today["hyperparameters"]
         for section, values in first["parameters"].items():
-            assert values == {name: merged[section][name] for name in values}
+            usual = {"bonus": DSoMConfig().bonus}
+            assert values == {name: (usual | merged[section])[name] for name in values}
 
 
 def test_what_is_fixed_is_not_searched(small_trial: dict[str, Any]) -> None:

@@ -79,7 +79,8 @@ def test_changes_reach_environment_algorithm_and_policy_and_nothing_else(
     assert (varied["agent"], varied["changes"]) == ("ppo@bandit", changes)
     mine, theirs = configs
     # Above --reward and --set, which are above the YAML.
-    assert replace(theirs, reward="gate", horizon=1) == replace(mine, reward="gate", horizon=1)
+    alike: dict[str, Any] = {"reward": "gate", "bonus": 0.0, "horizon": 1}
+    assert replace(theirs, **alike) == replace(mine, **alike)
     assert (theirs.reward, theirs.horizon, theirs.hide) == ("gate", 1, ("student",))
     assert (mine.reward, mine.horizon) == ("log_score", 2)
     used, usual = varied["hyperparameters"], plain["hyperparameters"]

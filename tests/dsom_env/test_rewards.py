@@ -284,7 +284,8 @@ def test_the_bonus_is_paid_for_every_teacher_that_taught(cotrain: bool) -> None:
     weights = np.random.default_rng(0).uniform(-1, 1, (32, 4)).astype(np.float32)
     paid = []
     for bonus in (0.0, 0.25):
-        env = make(32, bonus=bonus, cotrain=cotrain, action_mode="weights")
+        reward = "improvement" if cotrain else None
+        env = make(32, reward=reward, bonus=bonus, cotrain=cotrain, action_mode="weights")
         env.reset(seed=0)
         _, rewards, _, _, info = env.step(weights)
         paid.append(rewards)
