@@ -297,6 +297,12 @@ def test_the_page_has_a_column_for_what_is_varied(
     assert re.findall(r"[+-]\d\.\d{4}(?=<)", row)[-1] == "+0.1000"
 
 
+def test_the_soft_labels_that_ship_can_all_be_run(small_trial: dict[str, Any]) -> None:
+    path = ROOT / "docs/labels.yml"
+    for agent, changes in read_variants(path).items():
+        check_trial(TrialConfig(agent, **small_trial, changes=changes), str(path))
+
+
 def test_the_ablations_that_ship_can_all_be_run(small_trial: dict[str, Any]) -> None:
     path = ROOT / "docs/ablations.yml"
     variants = read_variants(path)
