@@ -30,6 +30,7 @@ def small_trial() -> dict[str, Any]:
 def make_env(**kwargs: Any) -> Any:
     """A vector environment whose student has had five lessons from everybody."""
     arguments: dict[str, Any] = {"dataset": SMALL, "rank": 8, "teacher_rank": 8, "reward": "gate"}
+    arguments |= {"judged_folds": None}
     made = gym.make_vec("DSoM-v0", num_envs=64, **(arguments | kwargs))
     made.reset(seed=0)
     for _ in range(5):
