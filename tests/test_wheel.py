@@ -63,7 +63,7 @@ def test_wheel_holds_what_it_needs(wheel: Path) -> None:
         "ATTRIBUTION.md",
     }
     assert sum(graph.values()) <= 3 * MIB
-    assert len([name for name in teachers if name.endswith(".safetensors")]) == 4
+    assert len([name for name in teachers if name.endswith(".safetensors")]) == 16
     assert sum(teachers.values()) <= 12 * MIB
     typed = [f"{package}/py.typed" for package in PACKAGES]
     settings = (ROOT / "agents" / "hyperparameters").rglob("*.yml")
