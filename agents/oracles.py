@@ -138,7 +138,7 @@ class SubsetPerRelation(MaskPolicy):
     All subsets are judged by the mean filtered log-probability of the answer over the queries of a
     relation. An average over many answers, it cannot pick with hindsight as `GreedyOracle` does;
     and unlike `RelationMask` it prices sets, not teachers, and by what they say of every answer,
-    not by whether it ranks first.
+    not by whether it ranks first. Every teacher of a set is paid the `bonus`, as learners are.
 
     Raises:
         ValueError: more than ten teachers, of which there are too many subsets.
