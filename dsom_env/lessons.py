@@ -146,8 +146,9 @@ class TeachFrozen:
         rendering = self.classroom.config.render_mode is not None
         before = self.classroom.rank_of(lesson.queries) if rendering else None
         executed, control = self._execute(masks[acting])
-        taught = self._teach(lesson, executed, ends[acting])
-        outcome.rewards[acting], outcome.cross_entropy[acting] = taught
+        rewards, outcome.cross_entropy[acting] = self._teach(lesson, executed, ends[acting])
+        bonus = self.classroom.config.bonus or 0.0
+        outcome.rewards[acting] = rewards + bonus * executed.sum(axis=1, dtype=np.float64)
         outcome.executed[acting], outcome.control[acting] = executed, control
         if outcome.tempering is not None and tempering is not None:
             outcome.tempering[acting] = np.where(control, 1.0, tempering[acting])
@@ -168,13 +169,7 @@ class TeachFrozen:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Rewards and the student's cross-entropy before the update, `[acting]` each."""
         rewards = self.reward.after_update(lesson, executed, None, ends)
-        rewards = rewards + self._bonus(executed)
         return rewards, -lesson.forward.answer_log_probs().double().cpu().numpy()
-
-    def _bonus(self, executed: Weights) -> NDArray[np.float64]:
-        """What teaching itself is paid, `[acting]`, whatever the reward says of it."""
-        paid: NDArray[np.float64] = executed.sum(axis=1, dtype=np.float64)
-        return (self.classroom.config.bonus or 0.0) * paid
 
     def scenes(self) -> list[Scene]:
         """What was taught last, or (before any step) what waits to be taught."""
@@ -240,5 +235,4 @@ class TeachStudent(TeachFrozen):
         self.reward.before_update(lesson, labels)
         report = self.classroom.teach(lesson, labels)
         rewards = self.reward.after_update(lesson, executed, report, ends)
-        rewards = rewards + self._bonus(executed)
         return rewards, report.cross_entropy.double().cpu().numpy()
