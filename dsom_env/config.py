@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dsom_env.columns import GROUPS
+from dsom_env.objectives import ALONE, cotraining_of
 from graphs import MultimodalGraph
 from graphs.naming import unknown
 from graphs.numbers import is_number
@@ -82,6 +83,9 @@ class DSoMConfig:
             the others, by `default`.
         teacher_batch: queries per update while they are trained.
         teacher_epochs: most epochs of their training, which valid may end earlier.
+        teacher_objective: `cross_entropy`, or `amid`, by which `fused` is trained together with a
+            small student and one model per modality (docs/amid.md); or settings of
+            `teachers.amid.CotrainingConfig` beside its name, as {name: amid, student: 0}.
         only_beneficial: whether negative rewards are cut to 0.
         control_fraction: share of the batch that is taught by hard labels only, as the control
             group of `improvement`. A batch too small for one control row is compared with a
@@ -125,6 +129,7 @@ class DSoMConfig:
     teacher_regularisation: float | Mapping[str, float] = 0.02
     teacher_batch: int = 512
     teacher_epochs: int = 60
+    teacher_objective: str | Mapping[str, Any] = ALONE
     only_beneficial: bool = True
     control_fraction: float = 0.0625
     reward_fraction: float | None = None
@@ -179,6 +184,8 @@ class DSoMConfig:
                 "reward is 'gate'"
             )
         self._check_teachers()
+        if self.teacher_objective != ALONE:
+            cotraining_of(self.teacher_objective)
         object.__setattr__(self, "hide", _names("hide", self.hide))
         for group in self.hide:
             if group not in GROUPS:
@@ -257,6 +264,7 @@ class DSoMConfig:
             regularisation_of=penalties,
             batch_size=self.teacher_batch,
             max_epochs=self.teacher_epochs,
+            cotraining=cotraining_of(self.teacher_objective),
         )
 
     @classmethod
