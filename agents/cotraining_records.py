@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from torch.utils.tensorboard import SummaryWriter
 
 from agents.recording import open_writer
 from graphs.files import atomic_write
@@ -32,11 +31,25 @@ def scalars(record: Record) -> Iterator[tuple[str, float]]:
             yield f"cotraining/{key}", float(value)
 
 
-def write_epoch(writer: SummaryWriter, record: Record) -> None:
-    """Write one epoch to TensorBoard."""
-    for name, value in scalars(record):
-        writer.add_scalar(name, value, record["epoch"])
-    writer.flush()
+@contextmanager
+def open_epochs(folder: Path) -> Iterator[Callable[[Record], None]]:
+    """A function that writes an epoch's curves to TensorBoard, while the block lasts.
+
+    Args:
+        folder: gets them under `tensorboard`; what an interrupted run left there is removed.
+    """
+    writer = open_writer(folder)
+    assert writer is not None  # noqa: S101 - a folder was given
+
+    def note(record: Record) -> None:
+        for name, value in scalars(record):
+            writer.add_scalar(name, value, record["epoch"])
+        writer.flush()
+
+    try:
+        yield note
+    finally:
+        writer.close()
 
 
 def write_records(folder: Path, history: Sequence[Record]) -> None:
@@ -48,11 +61,9 @@ def write_records(folder: Path, history: Sequence[Record]) -> None:
     if not history:
         raise ValueError(f"{folder}: no epochs were kept, the cache folder cannot be used")
     folder.mkdir(parents=True, exist_ok=True)
-    writer = open_writer(folder)
-    assert writer is not None  # noqa: S101 - a folder was given
-    for record in history:
-        write_epoch(writer, record)
-    writer.close()
+    with open_epochs(folder) as note:
+        for record in history:
+            note(record)
     atomic_write(folder / "history.json", json.dumps(list(history), indent=1).encode())
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from agents.command_line import parse_names, parse_setting, run
+from agents.command_line import parse_names, parse_penalties, parse_setting, run
 from agents.cotraining_records import in_words, write_records
 from dsom_env.config import DSoMConfig
 from dsom_env.objectives import ALONE, OBJECTIVES
@@ -49,7 +49,7 @@ def main() -> None:
     for setting, (flag, meaning) in FLAGS.items():
         default = getattr(DSoMConfig, setting)
         summary = f"{meaning} (default: {default})"
-        kind = _penalties if setting == "teacher_regularisation" else type(default)
+        kind = parse_penalties if setting == "teacher_regularisation" else type(default)
         command.add_argument(flag, dest=setting, type=kind, default=default, help=summary)
     command.add_argument(
         "--objective", choices=OBJECTIVES, default=ALONE, help=f"(default: {ALONE})"
@@ -118,12 +118,6 @@ def main() -> None:
     masses = ", ".join(f"{m:.3f}" for m in store.tail_mass.mean(0))
     listed = len(store.entities) / len(store)
     print(f"store: {listed:.0f} entities a query; mean tail mass {masses}")
-
-
-def _penalties(text: str) -> dict[str, float]:
-    """`0.1,text=0.005` as numbers by name."""
-    parts = [part.rpartition("=") for part in text.split(",")]
-    return {name.strip() or "default": float(value) for name, _, value in parts}
 
 
 def _say(line: str) -> None:

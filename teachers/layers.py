@@ -45,8 +45,16 @@ class Dense(nn.Module):
         """`[n, inputs]` to `[n, outputs]`."""
         weight: Tensor = self.weight
         if self.spectral:
-            weight = weight / torch.linalg.matrix_norm(weight, ord=2)
+            weight = weight / largest_singular_value(weight)
         return F.linear(inputs, weight, self.bias)
+
+
+def largest_singular_value(matrix: Tensor) -> Tensor:
+    """Root of the largest eigenvalue of the smaller Gram matrix: half the time of an SVD."""
+    rows, columns = matrix.shape
+    gram = matrix @ matrix.T if rows <= columns else matrix.T @ matrix
+    value: Tensor = torch.linalg.eigvalsh(gram)[-1].sqrt()
+    return value
 
 
 class Network(nn.Module):
