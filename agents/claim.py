@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ import torch
 
 from agents.cotraining_records import open_epochs
 from agents.machine import provenance
-from agents.workers import interrupts_wait, worker_pool
 from graphs import MultimodalGraph, load_graph
 from graphs.files import atomic_write, config_hash
 from students.evaluation import evaluate_ranking
@@ -84,16 +82,13 @@ class ClaimConfig:
         return replace(self.strengths, **off)  # type: ignore[arg-type]
 
 
-def try_claim(
-    config: ClaimConfig, out: Path, jobs: int = 1, report: Report | None = None
-) -> dict[str, Any]:
+def try_claim(config: ClaimConfig, out: Path, report: Report | None = None) -> dict[str, Any]:
     """Co-train every variant with every seed, and write `results.json`.
 
     Args:
         config: what to train.
         out: folder of results; runs that it holds already are kept, so the same call resumes.
-        jobs: processes, one thread each.
-        report: called with a line per epoch, or per finished run where there are several jobs.
+        report: called with a line per epoch.
 
     Returns:
         The content of `results.json` (docs/amid.md).
@@ -104,16 +99,13 @@ def try_claim(
     graph = load_graph(config.dataset)
     if not graph.modalities:
         raise ValueError(f"graph {graph.name!r} has no modalities: there is nothing to co-train")
-    runs, waiting = [], []
-    for seed in config.seeds:
-        for variant in VARIANTS:
-            found = _finished(_folder(out, variant, seed), config.key(variant, seed, graph))
-            if found is None:
-                waiting.append((variant, seed))
-            else:
-                runs.append(found)
-    for run in _run_all(config, out, waiting, jobs, report):
-        runs.append(run)
+    wanted = [(variant, seed) for seed in config.seeds for variant in VARIANTS]
+    # All are looked at before any is run, so that a foreign folder is found at once.
+    found = [_finished(_folder(out, *one), config.key(*one, graph)) for one in wanted]
+    runs = [
+        run or run_variant(config, *one, _folder(out, *one), report)
+        for one, run in zip(wanted, found, strict=True)
+    ]
     order = list(VARIANTS)
     runs.sort(key=lambda run: (order.index(run["variant"]), run["seed"]))
     results = {
@@ -200,29 +192,3 @@ def _finished(folder: Path, key: str) -> Run | None:
         raise ValueError(f"{path} comes from another configuration; choose another --out")
     finished: Run = run
     return finished
-
-
-def _run_all(
-    config: ClaimConfig,
-    out: Path,
-    waiting: Sequence[tuple[str, int]],
-    jobs: int,
-    report: Report | None,
-) -> Iterator[Run]:
-    """Runs as they finish."""
-    work: Callable[..., Run] = run_variant
-    if jobs == 1:
-        for variant, seed in waiting:
-            yield work(config, variant, seed, _folder(out, variant, seed), report)
-        return
-    with worker_pool(min(jobs, len(waiting)) or 1) as pool:
-        with interrupts_wait():
-            pending = [
-                pool.submit(work, config, variant, seed, _folder(out, variant, seed))
-                for variant, seed in waiting
-            ]
-        for future in as_completed(pending):
-            run = future.result()
-            if report:
-                report(f"{run['variant']} seed {run['seed']}: {run['seconds']:.0f} s")
-            yield run

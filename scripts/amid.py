@@ -11,7 +11,6 @@ again resumes, and with --only-print prints what there is.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,15 +57,12 @@ def main() -> None:
         help="strength of a term where it is on, or a size: see teachers.amid.CotrainingConfig, "
         "e.g. --setting entropy=2 --setting student_rank=16",
     )
-    command.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
     command.add_argument("--out", type=Path, required=True, help="folder of the results")
     command.add_argument("--only-print", action="store_true", help="the table of a finished --out")
     arguments = command.parse_args()
     if arguments.only_print:
         print(read_json(arguments.out / "results.json", render_claim))
         return
-    if arguments.jobs < 1:
-        raise ValueError(f"--jobs must be at least 1, got {arguments.jobs}")
     environment: dict[str, Any] = {
         "teacher_rank": arguments.rank,
         "teacher_batch": arguments.batch,
@@ -80,8 +76,8 @@ def main() -> None:
         arguments.dataset, arguments.seeds, pretraining, strengths=pretraining.cotraining
     )
     with resumable(arguments.out):
-        results = try_claim(config, arguments.out, arguments.jobs, _say)
-    print(render_claim(json.loads(json.dumps(results))))
+        results = try_claim(config, arguments.out, _say)
+    print(render_claim(results))
 
 
 def _say(line: str) -> None:

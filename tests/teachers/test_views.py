@@ -116,8 +116,8 @@ def test_the_rule_of_bayes_by_its_density() -> None:
 
 def test_everybody_comes_near_the_best_that_there_is() -> None:
     """The whole objective on; who sees one view cannot know what the others say."""
-    planted = planted_views(things=3000, seed=3)
-    train, test = planted.views.split(1500, seed=0)
+    planted = planted_views(things=2500, seed=3)
+    train, test = planted.views.split(1000, seed=0)
     strengths = CotrainingConfig(student=0.3, auxiliary=0.3, entropy=0.3, width=16)
     history = cotrain_views(train, test, "view0", ViewConfig(epochs=12), strengths)
     last = history[-1]
