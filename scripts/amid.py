@@ -1,8 +1,8 @@
 r"""Put AMID's claim to the test: co-train without and with its terms.
 
 python scripts/amid.py --dataset emoji --epochs 40 --seeds 3 --out runs/amid-emoji
-python scripts/amid.py --dataset ../shared/data/MKG-W --rank 100 --batch 1000 --epochs 30 \
-  --regularisation 0.1,image=0.005,text=0.005 --seeds 3 --out runs/amid-mkg-w
+python scripts/amid.py --dataset graphs/MKG-W --rank 100 --batch 1000 --epochs 15 \
+  --regularisation 0.1,text=0.005 --seeds 3 --out runs/amid-MKG-W
 
 The whole budget is spent, and valid selects the states whose test MRR is printed. The same command
 again resumes, and with --only-print prints what there is.

@@ -6,13 +6,15 @@ each of its own modalities, on the query at hand (ours; AMID estimates them for 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from graphs import MultimodalGraph, Queries
+from graphs.csr import IntArray
 from students.evaluation import by_question
 from teachers.amid import Objective, Vectors
 from teachers.contrast import share_an_answer
@@ -38,6 +40,29 @@ def remember(teacher: nn.Module, information: Tensor) -> None:
 def information_of(teacher: nn.Module) -> Tensor | None:
     """Pointwise estimates of all training queries, in nats; None for who was not co-trained."""
     return dict(teacher.named_buffers(recurse=False)).get(_NAME)
+
+
+def asked_information(
+    graph: MultimodalGraph, teachers: Mapping[str, Sequence[nn.Module]], fold: IntArray
+) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    """The estimates of those teachers that carry any, each query's from the model of its fold.
+
+    Args:
+        graph: gives the names.
+        teachers: per name one model per fold.
+        fold: int64 `[queries]`.
+
+    Returns:
+        Names such as `fused_information_student`, and float32 `[queries, names]`.
+    """
+    names: list[str] = []
+    columns = [np.zeros((len(fold), 0), dtype=np.float32)]
+    for teacher, models in teachers.items():
+        parts = [part for model in models if (part := information_of(model)) is not None]
+        if parts:
+            names += [f"{teacher}_information_{other}" for other in information_names(graph)]
+            columns.append(torch.stack(parts)[fold, np.arange(len(fold))].numpy())
+    return tuple(names), np.concatenate(columns, axis=1)
 
 
 def pointwise_information(

@@ -17,7 +17,7 @@ from graphs.csr import IntArray
 from students.evaluation import by_question, filtered_ranks
 from students.forward import BLOCK_ELEMENTS
 from students.scorer import Scorer
-from teachers.information import information_names, information_of
+from teachers.information import asked_information
 from teachers.store import FEATURES, TeacherStore
 
 Progress = Callable[[int, int], None]
@@ -321,21 +321,7 @@ def build_store(
             done += len(rows)
             if progress:
                 progress(done, len(queries))
-    return filling.finish(*_information(graph, teachers, fold))
-
-
-def _information(
-    graph: MultimodalGraph, teachers: Mapping[str, Sequence[Scorer]], fold: IntArray
-) -> tuple[tuple[str, ...], Floats]:
-    """Estimates of co-trained teachers: names, and `[queries, names]` from each query's fold."""
-    names: list[str] = []
-    columns = [np.zeros((len(fold), 0), dtype=np.float32)]
-    for teacher, models in teachers.items():
-        parts = [part for model in models if (part := information_of(model)) is not None]
-        if parts:
-            names += [f"{teacher}_information_{other}" for other in information_names(graph)]
-            columns.append(torch.stack(parts)[fold, np.arange(len(fold))].numpy())
-    return tuple(names), np.concatenate(columns, axis=1)
+    return filling.finish(*asked_information(graph, teachers, fold))
 
 
 def _pieces(starts: IntArray, chunk: int) -> Iterator[IntArray]:
