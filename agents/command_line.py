@@ -42,6 +42,16 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def parse_penalties(text: str) -> dict[str, float]:
+    """`0.1,text=0.005` as numbers by name; the one without a name is `default`.
+
+    Raises:
+        ValueError: a value is no number.
+    """
+    parts = [part.rpartition("=") for part in text.split(",")]
+    return {name.strip() or "default": float(value) for name, _, value in parts}
+
+
 def parse_setting(text: str) -> tuple[str, Any]:
     """`gamma=3` as (`gamma`, 3); values are YAML, but `1e-3` is a number.
 

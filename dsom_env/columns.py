@@ -30,7 +30,7 @@ TEACHER_COLUMNS = (
 
 
 # What `DSoMConfig.hide` may leave out; `answer` is all that sees the answer, whoever says it.
-GROUPS = ("student", "frequency", "modalities", "relation", "teachers", "answer")
+GROUPS = ("student", "frequency", "modalities", "relation", "teachers", "information", "answer")
 _SEES_ANSWER = ("log_p_answer", "log_rank")
 
 
@@ -56,6 +56,7 @@ def observation_columns(
     teachers: tuple[str, ...],
     relation_code: int,
     hide: Sequence[str] = (),
+    information: Sequence[str] = (),
 ) -> Columns:
     """Columns for a graph with these modalities and teachers (methods.md §1.2).
 
@@ -64,6 +65,8 @@ def observation_columns(
         teachers: names.
         relation_code: width of the relation's code.
         hide: groups of `GROUPS` to leave out.
+        information: names of what co-trained teachers know of themselves, see
+            `dsom_env.objectives`; in units of log E, of which estimates are mostly a part.
     """
     columns: list[tuple[str, str, float, float]] = [
         *(("student", name, 0.0, HIGHEST_NORM) for name in SUMMARY_COLUMNS),
@@ -83,6 +86,7 @@ def observation_columns(
             (_group("student", name.removeprefix("student_")), name, low, high)
             for name, low, high in STUDENT_COLUMNS
         ),
+        *(("information", name, -1.0, 1.0) for name in information),
     ]
     shown = [i for i, column in enumerate(columns) if not set(column[0].split("+")) & set(hide)]
     if not shown:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dsom_env.columns import GROUPS
+from dsom_env.objectives import ALONE, cotraining_of
 from graphs import MultimodalGraph
 from graphs.naming import unknown
 from graphs.numbers import is_number
@@ -84,6 +85,9 @@ class DSoMConfig:
             the others, by `default`.
         teacher_batch: queries per update while they are trained.
         teacher_epochs: most epochs of their training, which valid may end earlier.
+        teacher_objective: `cross_entropy`, or `amid`, by which `fused` is trained together with a
+            small student and one model per modality (docs/amid.md); or settings of
+            `teachers.amid.CotrainingConfig` beside its name, as {name: amid, student: 0}.
         only_beneficial: whether negative rewards are cut to 0.
         bonus: paid on top of the reward for every teacher that teaches, by its weight, in units of
             the reward: a leaning towards ensembles, which a score of the query's own answer breaks
@@ -131,6 +135,7 @@ class DSoMConfig:
     teacher_regularisation: float | Mapping[str, float] = 0.02
     teacher_batch: int = 512
     teacher_epochs: int = 60
+    teacher_objective: str | Mapping[str, Any] = ALONE
     only_beneficial: bool = True
     bonus: float | None = None
     control_fraction: float = 0.0625
@@ -189,6 +194,8 @@ class DSoMConfig:
                 "reward is 'gate'"
             )
         self._check_teachers()
+        if self.teacher_objective != ALONE:
+            cotraining_of(self.teacher_objective)
         object.__setattr__(self, "hide", _names("hide", self.hide))
         for group in self.hide:
             if group not in GROUPS:
@@ -267,6 +274,7 @@ class DSoMConfig:
             regularisation_of=penalties,
             batch_size=self.teacher_batch,
             max_epochs=self.teacher_epochs,
+            cotraining=cotraining_of(self.teacher_objective),
         )
 
     @classmethod

@@ -41,8 +41,11 @@ class Observer:
         self.graph = graph
         self.log_entities = math.log(graph.num_entities)
         modalities = tuple(sorted(graph.modalities))
-        self.columns = observation_columns(modalities, store.teachers, relation_code, hide)
+        self.columns = observation_columns(
+            modalities, store.teachers, relation_code, hide, store.information_names
+        )
         self._static = self._static_columns(store)
+        self._information = store.information
         degrees = np.log1p(graph.degrees)
         self._degrees = (degrees / max(degrees.max(), 1e-9)).astype(np.float32)
         counts = np.log1p(graph.relation_counts)
@@ -97,6 +100,7 @@ class Observer:
                 self._codes[queries.relations],
                 teachers.reshape(batch, -1),
                 self._student(forward),
+                self._information[rows] / self.log_entities,
             ],
             axis=1,
             dtype=np.float32,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dsom_env.actions import action_space, decode
 from dsom_env.columns import observation_columns
 from dsom_env.config import MOST_TEACHERS_FOR_SUBSETS, DSoMConfig
+from dsom_env.objectives import ALONE, COTRAINED, information_columns, objective_name
 from graphs import MultimodalGraph, load_graph
 from graphs.naming import unknown
 
@@ -57,6 +58,8 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
     | `<teacher>_log_p_answer`, `_log_rank`, `_entropy`, `_max_log_p`, `_margin`, | each teacher |
     | `<teacher>_neighbor_mass`, `<teacher>_kl_to_student` | on the query; units of log E |
     | `student_log_p_answer`, `student_entropy`, `student_log_rank` | the student now |
+    | `<teacher>_information_student`, `_information_<modality>` | Î(T;S) and Î(T;A) of teachers |
+    | (only with `teacher_objective="amid"`) | that were co-trained; units of log E |
 
     ## Rewards
     `gate` here; with the wrapper any of `dsom_env.rewards.REWARDS`.
@@ -107,7 +110,11 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
         self.teachers = _teacher_names(self.config, self.graph)
         modalities = tuple(sorted(self.graph.modalities))
         columns = observation_columns(
-            modalities, self.teachers, self.config.relation_code, self.config.hide
+            modalities,
+            self.teachers,
+            self.config.relation_code,
+            self.config.hide,
+            information_columns(self.config.teacher_objective, self.teachers, modalities),
         )
         self.feature_names = columns.names
         self.single_observation_space = spaces.Box(columns.low, columns.high, dtype=np.float32)
@@ -313,6 +320,11 @@ def _teacher_names(config: DSoMConfig, graph: MultimodalGraph) -> tuple[str, ...
         for name in config.teacher_regularisation:
             if name not in known:
                 raise unknown("teacher_regularisation", name, known)
+    if objective_name(config.teacher_objective) != ALONE and not set(names) & set(COTRAINED):
+        raise ValueError(
+            f"teacher_objective trains {' and '.join(COTRAINED)} only, which is not among the "
+            f"teachers {', '.join(names)}"
+        )
     if config.action_mode == "discrete" and len(names) > MOST_TEACHERS_FOR_SUBSETS:
         raise ValueError(
             f"action_mode 'discrete' has one action per subset: at most "

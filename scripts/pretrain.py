@@ -2,25 +2,30 @@
 
 python scripts/pretrain.py --dataset emoji            # in-sample
 python scripts/pretrain.py --dataset emoji --folds 5  # cross-fitted
+python scripts/pretrain.py --dataset emoji --objective amid --setting student=0 --out runs/amid
 
 --rank and the flags after it are `teacher_rank`, `teacher_learning_rate`, `teacher_regularisation`,
 `teacher_batch` and `teacher_epochs` of `DSoMConfig`: with the same values compare.py and train.py
-(as in --set teacher_rank=200) find the same teachers.
+(as in --set teacher_rank=200) find the same teachers. --objective with its --setting is
+`teacher_objective`, as in --set 'teacher_objective={name: amid, student: 0}' (docs/amid.md).
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from tqdm import tqdm
 
-from agents.command_line import parse_names, run
+from agents.command_line import parse_names, parse_penalties, parse_setting, run
+from agents.cotraining_records import in_words, write_records
 from dsom_env.config import DSoMConfig
+from dsom_env.objectives import ALONE, OBJECTIVES
 from graphs import load_graph
 from students.evaluation import evaluate_by_relation, evaluate_ranking
 from teachers.cached_store import open_store
-from teachers.pretraining import load_teachers, ship, teacher_key
+from teachers.pretraining import load_teachers, ship, teacher_history, teacher_key
 from teachers.registry import teacher_names
 
 # By the argument of `DSoMConfig`: the flag, and what it means.
@@ -44,8 +49,23 @@ def main() -> None:
     for setting, (flag, meaning) in FLAGS.items():
         default = getattr(DSoMConfig, setting)
         summary = f"{meaning} (default: {default})"
-        kind = _penalties if setting == "teacher_regularisation" else type(default)
+        kind = parse_penalties if setting == "teacher_regularisation" else type(default)
         command.add_argument(flag, dest=setting, type=kind, default=default, help=summary)
+    command.add_argument(
+        "--objective", choices=OBJECTIVES, default=ALONE, help=f"(default: {ALONE})"
+    )
+    command.add_argument(
+        "--setting",
+        dest="settings",
+        type=parse_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the objective, see teachers.amid.CotrainingConfig, e.g. --setting auxiliary=0",
+    )
+    command.add_argument(
+        "--out", type=Path, help="folder for the epochs of co-trained teachers (JSON, TensorBoard)"
+    )
     command.add_argument("--top-k", type=int, default=64, help="entities listed per teacher")
     command.add_argument("--split", choices=("valid", "test"), default="valid")
     command.add_argument(
@@ -55,9 +75,14 @@ def main() -> None:
     if arguments.folds < 1 or arguments.top_k < 1:
         raise ValueError("--folds and --top-k must be at least 1")
     settings = {setting: getattr(arguments, setting) for setting in FLAGS}
-    config = DSoMConfig.from_kwargs(**settings).pretraining
+    objective = {**dict(arguments.settings), "name": arguments.objective}
+    config = DSoMConfig.from_kwargs(**settings, teacher_objective=objective).pretraining
+    if arguments.out and not config.cotraining:
+        raise ValueError(f"--out: teachers of objective {ALONE} have no records of their epochs")
     graph = load_graph(arguments.dataset)
     names = arguments.teachers or tuple(n for n in teacher_names(graph) if n != "uniform")
+    if config.cotraining and not any(config.cotraining_of(name) for name in names):
+        raise ValueError(f"--objective amid trains none of the teachers {', '.join(names)}")
     models = load_teachers(graph, names, config, arguments.folds, _say)
     relations = list(graph.relation_labels)
     print(f"filtered MRR on {arguments.split}, both directions, mean rank of ties")
@@ -71,6 +96,12 @@ def main() -> None:
     print(f"{'all':24}" + "".join(f"{total:12.4f}" for total in totals))
     for name in names:
         print(f"{name:24}{teacher_key(graph, name, config, arguments.folds, 0)}")
+    for name in (name for name in names if config.cotraining_of(name)):
+        for fold in range(arguments.folds):
+            history = teacher_history(graph, name, config, arguments.folds, fold)
+            print(f"{name} fold {fold + 1}: {in_words(history)}")
+            if arguments.out:
+                write_records(arguments.out / f"{name}-{fold}", history)
     if arguments.ship:
         for folder in ship(graph, names, config, arguments.folds):
             print(f"shipped {folder.name}")
@@ -87,12 +118,6 @@ def main() -> None:
     masses = ", ".join(f"{m:.3f}" for m in store.tail_mass.mean(0))
     listed = len(store.entities) / len(store)
     print(f"store: {listed:.0f} entities a query; mean tail mass {masses}")
-
-
-def _penalties(text: str) -> dict[str, float]:
-    """`0.1,text=0.005` as numbers by name."""
-    parts = [part.rpartition("=") for part in text.split(",")]
-    return {name.strip() or "default": float(value) for name, _, value in parts}
 
 
 def _say(line: str) -> None:

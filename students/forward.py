@@ -119,6 +119,11 @@ class Forward:
             self._statistics = Statistics(*map(torch.cat, zip(*parts, strict=True)))
         return self._statistics
 
+    @property
+    def vectors(self) -> Tensor:
+        """Query vectors of the distinct questions, `[rows, width]`, without gradient."""
+        return self._vectors.detach()
+
     def answer_log_probs(self) -> Tensor:
         """Log-probability of each query's answer, `[batch]`."""
         own = self.logits[self.row_of, self.answers]
@@ -148,12 +153,18 @@ class Forward:
         cubes = [(part**3).sum() for part in moduli]
         return torch.stack(cubes).sum() / len(self) if cubes else torch.zeros(())
 
-    def pull_back(self, slopes: Callable[[Block], Tensor], regularisation: float) -> Tensor:
+    def pull_back(
+        self,
+        slopes: Callable[[Block], Tensor],
+        regularisation: float,
+        pull: Tensor | None = None,
+    ) -> Tensor:
         """Add the gradient of a loss to the scorer's parameters.
 
         Args:
             slopes: gives the loss's gradient with respect to the logits of a block.
             regularisation: weight of N3.
+            pull: `[rows, width]`, the gradient of a further term with respect to `vectors`.
 
         Returns:
             N3, a number without gradient.
@@ -166,6 +177,8 @@ class Forward:
             by_vectors[rows] = self.scorer.pull_back(
                 vectors[rows], self.table, slopes(block), total, block.start == 0
             )
+        if pull is not None:
+            by_vectors += pull
         roots, gradients = [self._vectors], [by_vectors]
         cubes = torch.zeros(())
         if regularisation:

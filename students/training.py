@@ -155,9 +155,20 @@ class Trainer:
         return cross_entropy, torch.cat([part.divergence for part in parts])
 
     def pull_back(
-        self, forward: Forward, labels: Sequence[SoftLabel] = (), regularised: bool = True
+        self,
+        forward: Forward,
+        labels: Sequence[SoftLabel] = (),
+        regularised: bool = True,
+        pull: Tensor | None = None,
     ) -> StepReport:
-        """Fill the parameters' `grad` with the gradient of the loss; nothing is updated."""
+        """Fill the parameters' `grad` with the gradient of the loss; nothing is updated.
+
+        Args:
+            forward: the batch.
+            labels: soft labels.
+            regularised: whether N3 counts.
+            pull: see `Forward.pull_back`; its term is no part of the reported loss.
+        """
         gamma, size = self.distillation.gamma, len(forward)
         penalty = self.training.regularisation if regularised else 0.0
         cross_entropy = forward.table.new_empty(size)
@@ -171,7 +182,7 @@ class Trainer:
             return losses.gradient(shares[part], gamma * shares[part])
 
         self.optimiser.zero_grad(set_to_none=True)
-        cubes = forward.pull_back(slopes, penalty)
+        cubes = forward.pull_back(slopes, penalty, pull)
         loss = (cross_entropy + gamma * divergence).mean() + penalty * cubes
         return StepReport(float(loss), cross_entropy, divergence)
 
@@ -218,13 +229,26 @@ class Trainer:
             scaled[name] = gradients[name] / torch.where(root > 0, root, 1.0)
         return scaled
 
-    def update(self, forward: Forward, labels: Sequence[SoftLabel] = ()) -> StepReport:
+    def update(
+        self,
+        forward: Forward,
+        labels: Sequence[SoftLabel] = (),
+        pull: Tensor | None = None,
+    ) -> StepReport:
         """Make one update from a batch that `forward` took at the present parameters.
 
+        Args:
+            forward: the batch.
+            labels: soft labels.
+            pull: `[rows, width]`, the gradient with respect to `forward.vectors` of a further term
+                that is minimised together with the loss, as in co-training.
+
         Raises:
-            DivergedError: the loss is not finite; parameters are as before.
+            DivergedError: the loss, or the pull, is not finite; parameters are as before.
         """
-        report = self.pull_back(forward, labels)
+        if pull is not None and not bool(pull.isfinite().all()):
+            raise DivergedError(f"the pull on the query vectors is not finite at step {self.steps}")
+        report = self.pull_back(forward, labels, pull=pull)
         if not math.isfinite(report.loss):
             raise DivergedError(f"loss is {report.loss} at step {self.steps}")
         self.optimiser.step()

@@ -30,6 +30,9 @@ def write_store(store: TeacherStore, folder: Path, key: str) -> None:
         for name in _ARRAYS:
             np.save(temporary / f"{name}.npy", getattr(store, name), allow_pickle=False)
         about = {"teachers": list(store.teachers), "num_entities": store.num_entities}
+        if store.information_names:
+            np.save(temporary / "information.npy", store.information, allow_pickle=False)
+            about["information"] = list(store.information_names)
         write_manifest(temporary, key, about)
 
 
@@ -39,12 +42,18 @@ def read_store(folder: Path, key: str) -> TeacherStore:
     Raises:
         ValueError: a file is missing, changed, or from another configuration.
     """
-    manifest = read_manifest(folder, key)
+    extra = read_manifest(folder, key)["extra"]
+    information = tuple(extra.get("information", ()))
+    names = (*_ARRAYS, *(("information",) if information else ()))
     arrays = {
-        name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS
+        name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names
     }
-    extra = manifest["extra"]
-    return TeacherStore(tuple(extra["teachers"]), num_entities=int(extra["num_entities"]), **arrays)
+    return TeacherStore(
+        tuple(extra["teachers"]),
+        num_entities=int(extra["num_entities"]),
+        information_names=information,
+        **arrays,
+    )
 
 
 def store_key(

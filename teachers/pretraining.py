@@ -24,10 +24,13 @@ from graphs.files import (
     write_manifest,
 )
 from graphs.plugged_in import plugged_in_code
-from students.batching import shuffled_batches
 from students.evaluation import evaluate_ranking
 from students.scorer import Scorer
 from students.training import Trainer, TrainingConfig
+from teachers.amid import CotrainingConfig
+from teachers.cotraining import COTRAINED, Note, Record, cotrain
+from teachers.fitting import fit
+from teachers.information import reserve
 from teachers.questioning import fold_of_queries
 from teachers.registry import TEACHERS, make_teacher
 
@@ -55,6 +58,8 @@ class PretrainingConfig:
         evaluate_every: epochs between looks at the valid MRR.
         patience: looks without a better valid MRR before training stops.
         seed: of initial values and batch order.
+        cotraining: how the teachers of `COTRAINED` are trained together with a student and
+            auxiliary models (AMID, docs/amid.md); None trains them alone.
     """
 
     rank: int = 64
@@ -66,6 +71,7 @@ class PretrainingConfig:
     patience: int = 3
     seed: int = 0
     regularisation_of: Mapping[str, float] = field(default_factory=dict)
+    cotraining: CotrainingConfig | None = None
 
     def __post_init__(self) -> None:
         """Refuse sizes below one."""
@@ -79,6 +85,10 @@ class PretrainingConfig:
             self.learning_rate, self.regularisation_of.get(teacher, self.regularisation)
         )
 
+    def cotraining_of(self, teacher: str) -> CotrainingConfig | None:
+        """How one teacher is co-trained; None for a teacher that is trained alone."""
+        return self.cotraining if teacher in COTRAINED else None
+
 
 def teacher_key(
     graph: MultimodalGraph, name: str, config: PretrainingConfig, folds: int, fold: int
@@ -86,6 +96,11 @@ def teacher_key(
     """Hash of everything that decides a teacher's weights; of code, that of plugged-in teachers."""
     settings = asdict(replace(config, regularisation=config.of(name).regularisation))
     del settings["regularisation_of"]  # what others have does not matter
+    if config.cotraining_of(name):
+        # But what is trained beside it does.
+        settings["auxiliary"] = {m: config.of(m).regularisation for m in graph.modalities}
+    else:
+        del settings["cotraining"]
     decisive = {
         "format": FORMAT,
         "graph": graph.fingerprint,
@@ -105,8 +120,12 @@ def pretrain(
     folds: int = 1,
     fold: int = 0,
     report: Report | None = None,
+    note: Note | None = None,
 ) -> Scorer:
     """Train one teacher, with 1-vs-all cross-entropy, N3 and early stop on valid MRR.
+
+    A teacher that is co-trained looks at valid after every epoch, and waits for a better one as
+    many epochs as the others do.
 
     Args:
         graph: what it learns; test triples are not read.
@@ -115,6 +134,7 @@ def pretrain(
         folds: with more than one, the triples of fold `fold` are withheld (cross-fitting).
         fold: which.
         report: called with a line after each look at valid.
+        note: called with the record of each epoch of a co-trained teacher.
 
     Returns:
         The teacher at its best look, in half precision: just as it will be found in a file.
@@ -123,25 +143,43 @@ def pretrain(
     scorer = make_teacher(name, graph, config.rank, generator)
     if not list(scorer.parameters()):
         return scorer
-    trainer = Trainer(scorer, graph, config.of(name))
     queries = graph.queries("train")
     rows = np.arange(len(queries))
     if folds > 1:
         rows = rows[fold_of_queries(graph, folds) != fold]
-    best, best_state, looks = -1.0, scorer.state_dict(), 0
-    for epoch in range(1, config.max_epochs + 1):
-        for batch in shuffled_batches(queries, rows, config.batch_size, generator):
-            loss = trainer.update(trainer.forward(queries[batch])).loss
-        if epoch % config.evaluate_every and epoch != config.max_epochs:
-            continue
-        mrr = evaluate_ranking(trainer.score, graph, "valid")["mrr"]
-        if report:
-            report(f"{name} fold {fold + 1}/{folds} epoch {epoch} loss {loss:.3f} valid {mrr:.4f}")
-        looks = 0 if mrr > best else looks + 1
-        if mrr > best:
-            best, best_state = mrr, {k: v.clone() for k, v in scorer.state_dict().items()}
-        if looks >= config.patience:
-            break
+    said = f"fold {fold + 1}/{folds} "
+    cotraining = config.cotraining_of(name)
+    if cotraining:
+        prefixed = (lambda line: report(said + line)) if report else None
+        patience = config.patience * config.evaluate_every
+        cotrain(
+            *(graph, scorer, name, config, cotraining, rows, generator),
+            report=prefixed,
+            note=note,
+            patience=patience,
+        )
+        best_state = scorer.state_dict()
+    else:
+        trainer = Trainer(scorer, graph, config.of(name))
+
+        def look(epoch: int, loss: float) -> float:
+            mrr = evaluate_ranking(trainer.score, graph, "valid")["mrr"]
+            if report:
+                report(f"{name} {said}epoch {epoch} loss {loss:.3f} valid {mrr:.4f}")
+            return mrr
+
+        best_state = fit(
+            queries,
+            rows,
+            config.batch_size,
+            config.max_epochs,
+            generator,
+            lambda batch: trainer.update(trainer.forward(batch)).loss,
+            look,
+            lambda: {key: value.clone() for key, value in scorer.state_dict().items()},
+            config.evaluate_every,
+            config.patience,
+        )
     _load_weights(scorer, {key: value.half() for key, value in best_state.items()})
     return scorer
 
@@ -156,6 +194,8 @@ def _read_teacher(
 ) -> Scorer:
     # The random initial values are overwritten; the generator only keeps global state untouched.
     scorer = make_teacher(name, graph, config.rank, torch.Generator())
+    if config.cotraining_of(name):
+        reserve(scorer, graph)
     try:
         _load_weights(scorer, safetensors.torch.load_file(path))
     except (RuntimeError, safetensors.SafetensorError) as error:
@@ -171,6 +211,24 @@ def _write_teacher(folder: Path, scorer: Scorer, key: str, about: Mapping[str, A
         write_manifest(temporary, key, about)
 
 
+def _found(key: str) -> Path | None:
+    """The folder of a teacher that ships or is cached."""
+    cache = cache_folder()
+    for root in (SHIPPED, cache / "teachers" if cache else None):
+        if root and (root / key).is_dir():
+            return root / key
+    return None
+
+
+def _about(folder: Path, key: str) -> dict[str, Any]:
+    """What a teacher's manifest says of it, its files checked."""
+    try:
+        extra: dict[str, Any] = read_manifest(folder, key)["extra"]
+    except ValueError as error:
+        raise ValueError(f"{error}; remove {folder} and it is trained again") from None
+    return extra
+
+
 def load_teacher(
     graph: MultimodalGraph,
     name: str,
@@ -181,23 +239,39 @@ def load_teacher(
 ) -> Scorer:
     """A trained teacher: the one that ships, else the cached one, else trained now and cached."""
     key = teacher_key(graph, name, config, folds, fold)
+    folder = _found(key)
+    if folder:
+        _about(folder, key)
+        return _read_teacher(folder / "teacher.safetensors", graph, name, config)
+    history: list[Record] = []
+    scorer = pretrain(graph, name, config, folds, fold, report, history.append)
     cache = cache_folder()
-    for root in (SHIPPED, cache / "teachers" if cache else None):
-        if root and (root / key).is_dir():
-            try:
-                read_manifest(root / key, key)
-            except ValueError as error:
-                raise ValueError(f"{error}; remove {root / key} and it is trained again") from None
-            return _read_teacher(root / key / "teacher.safetensors", graph, name, config)
-    scorer = pretrain(graph, name, config, folds, fold, report)
     if cache:
         about = {"graph": graph.name, "name": name}
         try:
             (cache / "teachers").mkdir(exist_ok=True)
-            _write_teacher(cache / "teachers" / key, scorer, key, about)
+            _write_teacher(cache / "teachers" / key, scorer, key, about | _history(history))
         except OSError as error:
             _log.warning("teacher %s is kept in memory only: %s", name, error)
     return scorer
+
+
+def _history(records: list[Record]) -> dict[str, list[Record]]:
+    return {"history": records} if records else {}
+
+
+def teacher_history(
+    graph: MultimodalGraph, name: str, config: PretrainingConfig, folds: int = 1, fold: int = 0
+) -> list[Record]:
+    """The epochs of a co-trained teacher that ships or is cached; nothing for any other teacher.
+
+    Raises:
+        ValueError: the teacher's folder is damaged; the sentence says what to remove.
+    """
+    key = teacher_key(graph, name, config, folds, fold)
+    folder = _found(key)
+    history: list[Record] = _about(folder, key).get("history", []) if folder else []
+    return history
 
 
 def load_teachers(
@@ -225,6 +299,7 @@ def ship(
         if not folder.is_dir():
             scorer = load_teacher(graph, name, config, folds, fold)
             SHIPPED.mkdir(exist_ok=True)
-            _write_teacher(folder, scorer, key, {"graph": graph.name, "name": name})
+            history = _history(teacher_history(graph, name, config))
+            _write_teacher(folder, scorer, key, {"graph": graph.name, "name": name} | history)
         folders.append(folder)
     return folders

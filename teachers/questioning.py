@@ -17,6 +17,7 @@ from graphs.csr import IntArray
 from students.evaluation import by_question, filtered_ranks
 from students.forward import BLOCK_ELEMENTS
 from students.scorer import Scorer
+from teachers.information import asked_information
 from teachers.store import FEATURES, TeacherStore
 
 Progress = Callable[[int, int], None]
@@ -70,8 +71,8 @@ class _Filling:
         self.used += len(entities)
         return part
 
-    def finish(self) -> TeacherStore:
-        """The store."""
+    def finish(self, names: tuple[str, ...], information: Floats) -> TeacherStore:
+        """The store, with what co-trained teachers know of themselves."""
         return TeacherStore(
             self.teachers,
             self.starts,
@@ -82,6 +83,8 @@ class _Filling:
             self.tail_mass,
             self.features,
             self.num_entities,
+            names,
+            information,
         )
 
 
@@ -318,7 +321,7 @@ def build_store(
             done += len(rows)
             if progress:
                 progress(done, len(queries))
-    return filling.finish()
+    return filling.finish(*asked_information(graph, teachers, fold))
 
 
 def _pieces(starts: IntArray, chunk: int) -> Iterator[IntArray]:

@@ -8,7 +8,7 @@ with each teacher's entity table, and memory is independent of the number of ent
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -113,6 +113,10 @@ class TeacherStore:
             uniform tail may get wrong.
         features: float32 `[queries, teachers, len(FEATURES)]`.
         num_entities: `E`.
+        information_names: columns of `information`, as `fused_information_student`; none unless a
+            teacher was co-trained.
+        information: float32 `[queries, len(information_names)]`, Î(T;S) and Î(T;A) in nats
+            (`teachers.information`).
     """
 
     teachers: tuple[str, ...]
@@ -124,6 +128,20 @@ class TeacherStore:
     tail_mass: NDArray[np.float32]
     features: NDArray[np.float32]
     num_entities: int
+    information_names: tuple[str, ...] = ()
+    information: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+
+    def __post_init__(self) -> None:
+        """Give every query its row, also where there is nothing to say.
+
+        Raises:
+            ValueError: the information has another shape than the queries and the names.
+        """
+        wanted = (len(self), len(self.information_names))
+        if not self.information_names:
+            object.__setattr__(self, "information", np.zeros(wanted, dtype=np.float32))
+        if self.information.shape != wanted:
+            raise ValueError(f"information must be {wanted}, got {self.information.shape}")
 
     def __len__(self) -> int:
         """Number of queries."""

@@ -13,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from agents.claim import ClaimConfig, try_claim
+from agents.claim_table import render_claim
 from agents.command_line import parse_setting
+from teachers.amid import CotrainingConfig
+from teachers.pretraining import PretrainingConfig
 from tests.agents.conftest import SMALL
 
 ROOT = Path(__file__).parents[1]
@@ -55,12 +59,20 @@ def test_compare_and_report(tmp_path: Path) -> None:
     assert (tmp_path / "page.html").read_text("utf-8") == page
 
 
-def test_pretrain_shows_every_teacher() -> None:
-    done = program("pretrain.py", "--dataset", SMALL, "--rank", 8, "--top-k", 16)
+def test_pretrain_shows_every_teacher_and_the_epochs_of_one(tmp_path: Path) -> None:
+    sizes = ("--rank", 8, "--top-k", 16, "--epochs", 12)
+    objective = ("--objective", "amid", "--setting", "student_rank=2", "--out", tmp_path / "amid")
+    done = program("pretrain.py", "--dataset", SMALL, *sizes, *objective)
     assert done.returncode == 0, done.stderr
     header, *rows = done.stdout.splitlines()[1:]
     assert header.split()[1:] == ["structure", "fused", "image", "text"]
-    assert next(row for row in rows if row.startswith("all")).count("0.") == 4
+    total = next(row for row in rows if row.startswith("all"))
+    assert total.count("0.") == 4
+    history = json.loads((tmp_path / "amid" / "fused-0" / "history.json").read_text("utf-8"))
+    best = max(record["teacher"]["valid_mrr"] for record in history)
+    # Kept in half precision.
+    assert float(total.split()[2]) == pytest.approx(best, rel=0.03)
+    assert any(f"of {len(history)} epochs" in row or "worked" in row for row in rows)
 
 
 def test_credit_prices_lessons_at_every_look(tmp_path: Path) -> None:
@@ -97,6 +109,22 @@ def test_everybody_trains_the_same_teachers(
     assert {folder.name for folder in (tmp_path / "cache").glob("*/*")} == made
 
 
+def test_amid_prints_the_table_of_what_it_trained(tmp_path: Path) -> None:
+    out = tmp_path / "amid"
+    done = program(
+        *("amid.py", "--dataset", SMALL, "--seeds", "1", "--epochs", 1, "--rank", 2),
+        *("--setting", "student_rank=2", "--setting", "width=4", "--out", out),
+    )
+    assert done.returncode == 0, done.stderr
+    there = json.loads((out / "results.json").read_text("utf-8"))
+    assert done.stdout == render_claim(there) + "\n"
+    strengths = CotrainingConfig(student_rank=2, width=4)
+    pretraining = PretrainingConfig(rank=2, max_epochs=1)
+    here = try_claim(ClaimConfig(SMALL, (0,), pretraining, strengths), tmp_path / "here")
+    for one, other in zip(here["runs"], there["runs"], strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "says"),
     [
@@ -122,6 +150,8 @@ def test_everybody_trains_the_same_teachers(
         ("credit.py", ["--dataset", SMALL, "--batch", "8", "--queries", "9"], "at most the batch"),
         ("credit.py", ["--dataset", SMALL, "--set", "num_envs=3"], "batch"),
         ("credit.py", ["--dataset", SMALL, "--set", "reward_fraction=0"], "reward split"),
+        ("amid.py", ["--dataset", SMALL, "--setting", "entropy=0"], "entropy must be above 0"),
+        ("multiview.py", ["--data", "planted", "--student-view", "vew0"], "view0"),
         ("tune.py", ["--agent", "ppoo", "--dataset", SMALL], "ppo"),
         ("tune.py", ["--agent", "ppo", "--dataset", SMALL, "--batch", "6"], "spaces/ppo.yml"),
         ("tune.py", ["--agent", "ppo", "--space", "nowhere.yml"], "nowhere.yml"),
@@ -178,6 +208,7 @@ def _heed_ctrl_c() -> None:
     [
         ("train.py", ["--agent", "none", "--out", "x"]),
         ("compare.py", ["--agents", "none", "--out", "x"]),
+        ("amid.py", ["--out", "x"]),
         ("tune.py", ["--agent", "all", "--out", "x"]),
         ("evaluate.py", ["x"]),
     ],

@@ -9,6 +9,7 @@ from graphs import MultimodalGraph
 from students.complex import ComplEx
 from students.distillation import DistillationConfig, SoftLabel
 from students.training import DivergedError, Trainer, TrainingConfig
+from teachers.registry import make_teacher
 
 
 def make(graph: MultimodalGraph, **distillation: object) -> Trainer:
@@ -76,6 +77,48 @@ def test_update_is_plain_autograd(small_graph: MultimodalGraph, taught: bool) ->
     trainer.update(trainer.forward(queries), [label] if label else [])
     for name, value in expected.state_dict().items():
         torch.testing.assert_close(trainer.scorer.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["structure", "text", "fused"])
+def test_a_pull_is_a_term_on_the_query_vectors(name: str, small_graph: MultimodalGraph) -> None:
+    """`CE + λ·N3 + ⟨pull, q⟩` by plain autograd, for tables that are free and that are computed."""
+    scorer = make_teacher(name, small_graph, 4, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for parameter in scorer.parameters():
+            parameter.mul_(100)
+    trainer = Trainer(scorer, small_graph, TrainingConfig(0.1, 0.05))
+    # Runs of one question share a row, and so a pull.
+    queries = small_graph.queries("train")
+    order = np.argsort(small_graph.query_keys(queries.entities, queries.relations), kind="stable")
+    queries = queries[order[:40]]
+    forward = trainer.forward(queries)
+    assert len(forward.vectors) < len(queries)
+    pull = torch.randn(forward.vectors.shape, generator=torch.Generator().manual_seed(1))
+    table = scorer.entity_vectors()
+    asked = [torch.from_numpy(ids) for ids in (queries.entities, queries.relations)]
+    answers = torch.from_numpy(queries.answers)
+    vectors = scorer.query_vectors(table, *asked)
+    loss = F.cross_entropy(scorer.compare(vectors, table), answers)
+    moduli = scorer.factor_moduli(table, *asked, answers)
+    loss = loss + 0.05 * sum((part**3).sum() for part in moduli) / len(queries)
+    total = loss + (vectors[forward.firsts] * pull).sum()
+    names, parameters = zip(*scorer.named_parameters(), strict=True)
+    expected = torch.autograd.grad(total, parameters)
+    report = trainer.pull_back(forward, pull=pull)
+    assert report.loss == pytest.approx(float(loss.detach()), rel=1e-5)
+    for label, parameter, gradient in zip(names, parameters, expected, strict=True):
+        assert parameter.grad is not None, label
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-5, msg=label)
+
+
+def test_a_pull_that_is_not_finite_changes_nothing(small_graph: MultimodalGraph) -> None:
+    trainer = make(small_graph)
+    before = trainer.state_dict()["scorer"]
+    forward = trainer.forward(small_graph.queries("train")[slice(0, 8)])
+    with pytest.raises(DivergedError, match="pull"):
+        trainer.update(forward, pull=torch.full_like(forward.vectors, torch.nan))
+    for name, value in trainer.scorer.state_dict().items():
+        assert torch.equal(value, before[name])
 
 
 def test_gamma_zero_is_hard_labels_only(small_graph: MultimodalGraph) -> None:
