@@ -38,6 +38,7 @@ WITHHOLDING_REWARDS = ("heldout", "heldout_adagrad", "validation")
 BUILT_IN_STUDENTS = ("complex", "distmult", "rotate")
 NEIGHBORS = ("one_hop", "same_relation", "answer")
 PARTITIONS = ("two_way", "three_way")
+MODULATIONS = ("own", "mspt")
 # More subsets than this would make one output per subset absurd.
 MOST_TEACHERS_FOR_SUBSETS = 12
 
@@ -82,6 +83,9 @@ class DSoMConfig:
             the others, by `default`.
         teacher_batch: queries per update while they are trained.
         teacher_epochs: most epochs of their training, which valid may end earlier.
+        teacher_modulation: how teachers that fuse modalities hold the dominant one back: None,
+            `own` or `mspt`, see `teachers.modulation`.
+        teacher_modulation_alpha: how much.
         only_beneficial: whether negative rewards are cut to 0.
         control_fraction: share of the batch that is taught by hard labels only, as the control
             group of `improvement`. A batch too small for one control row is compared with a
@@ -125,6 +129,8 @@ class DSoMConfig:
     teacher_regularisation: float | Mapping[str, float] = 0.02
     teacher_batch: int = 512
     teacher_epochs: int = 60
+    teacher_modulation: str | None = None
+    teacher_modulation_alpha: float = 0.2
     only_beneficial: bool = True
     control_fraction: float = 0.0625
     reward_fraction: float | None = None
@@ -163,6 +169,8 @@ class DSoMConfig:
 
             if self.student not in STUDENTS:
                 raise unknown("student", self.student, STUDENTS)
+        if self.teacher_modulation is not None and self.teacher_modulation not in MODULATIONS:
+            raise unknown("teacher_modulation", self.teacher_modulation, MODULATIONS)
         if self.render_mode is not None and self.render_mode not in RENDER_MODES:
             raise unknown("render_mode", self.render_mode, RENDER_MODES)
         object.__setattr__(self, "autoreset_mode", _mode_name(self.autoreset_mode))
@@ -205,7 +213,7 @@ class DSoMConfig:
                 raise ValueError(
                     f"teacher_regularisation of {name} must be a number ≥ 0, got {value!r}"
                 )
-        weights = ("regularisation", "gamma", "beta_warmup")
+        weights = ("regularisation", "gamma", "beta_warmup", "teacher_modulation_alpha")
         for argument in (*weights, "alpha", "beta"):
             value = getattr(self, argument)
             if argument in ("alpha", "beta") and value == "mass":
@@ -246,8 +254,11 @@ class DSoMConfig:
     def pretraining(self) -> PretrainingConfig:
         """How the teachers are trained: the one place where `teacher_*` gets its meaning."""
         # Imports torch, which constructing an environment must not.
+        from teachers.modulation import Modulation
         from teachers.pretraining import PretrainingConfig
 
+        form: Any = self.teacher_modulation
+        alpha = float(self.teacher_modulation_alpha)
         penalties = {k: float(v) for k, v in _by_name(self.teacher_regularisation).items()}
         # 1 and 1.0 are the same learning rate, but would not be the same key of the cache.
         return PretrainingConfig(
@@ -257,6 +268,7 @@ class DSoMConfig:
             regularisation_of=penalties,
             batch_size=self.teacher_batch,
             max_epochs=self.teacher_epochs,
+            modulation=Modulation(form, alpha) if form else None,
         )
 
     @classmethod

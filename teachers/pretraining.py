@@ -22,13 +22,15 @@ from graphs.files import (
     read_manifest,
     write_manifest,
 )
+from graphs.csr import IntArray
 from graphs.plugged_in import plugged_in_code
 from students.batching import shuffled_batches
 from students.evaluation import evaluate_ranking
 from students.scorer import Scorer
 from students.training import Trainer, TrainingConfig
+from teachers.modulation import Modulation, Modulator
 from teachers.questioning import fold_of_queries
-from teachers.registry import TEACHERS, make_teacher
+from teachers.registry import TEACHERS, fuses, make_teacher
 
 SHIPPED = Path(__file__).parent / "pretrained"
 # 2: equal questions are learned from in runs.
@@ -54,6 +56,7 @@ class PretrainingConfig:
         evaluate_every: epochs between looks at the valid MRR.
         patience: looks without a better valid MRR before training stops.
         seed: of initial values and batch order.
+        modulation: how fused teachers hold the dominant modality back; others are as ever.
     """
 
     rank: int = 64
@@ -65,6 +68,7 @@ class PretrainingConfig:
     patience: int = 3
     seed: int = 0
     regularisation_of: Mapping[str, float] = field(default_factory=dict)
+    modulation: Modulation | None = None
 
     def __post_init__(self) -> None:
         """Refuse sizes below one."""
@@ -85,6 +89,8 @@ def teacher_key(
     """Hash of everything that decides a teacher's weights; of code, that of plugged-in teachers."""
     settings = asdict(replace(config, regularisation=config.of(name).regularisation))
     del settings["regularisation_of"]  # what others have does not matter
+    if config.modulation is None or not fuses(name):
+        del settings["modulation"]
     decisive = {
         "format": FORMAT,
         "graph": graph.fingerprint,
@@ -104,6 +110,7 @@ def pretrain(
     folds: int = 1,
     fold: int = 0,
     report: Report | None = None,
+    modulator: Modulator | None = None,
 ) -> Scorer:
     """Train one teacher, with 1-vs-all cross-entropy, N3 and early stop on valid MRR.
 
@@ -114,6 +121,7 @@ def pretrain(
         folds: with more than one, the triples of fold `fold` are withheld (cross-fitting).
         fold: which.
         report: called with a line after each look at valid.
+        modulator: of a fused teacher, to be read afterwards; None for one as `config` says.
 
     Returns:
         The teacher at its best look, in half precision: just as it will be found in a file.
@@ -122,32 +130,71 @@ def pretrain(
     scorer = make_teacher(name, graph, config.rank, generator)
     if not list(scorer.parameters()):
         return scorer
-    trainer = Trainer(scorer, graph, config.of(name))
-    queries = graph.queries("train")
-    rows = np.arange(len(queries))
+    if modulator is None and config.modulation is not None and fuses(name):
+        modulator = Modulator(graph, config.modulation, config.seed)
+    trainer = Trainer(
+        scorer, graph, config.of(name), hooks=[modulator] if modulator is not None else []
+    )
+    rows = np.arange(2 * len(graph.triples["train"]))
     if folds > 1:
         rows = rows[fold_of_queries(graph, folds) != fold]
-    best, best_state, looks = -1.0, scorer.state_dict(), 0
-    for epoch in range(1, config.max_epochs + 1):
-        for batch in shuffled_batches(queries, rows, config.batch_size, generator):
-            loss = trainer.update(trainer.forward(queries[batch])).loss
-        if epoch % config.evaluate_every and epoch != config.max_epochs:
-            continue
-        mrr = evaluate_ranking(trainer.score, graph, "valid")["mrr"]
-        if report:
-            report(f"{name} fold {fold + 1}/{folds} epoch {epoch} loss {loss:.3f} valid {mrr:.4f}")
-        looks = 0 if mrr > best else looks + 1
-        if mrr > best:
-            best, best_state = mrr, {k: v.clone() for k, v in scorer.state_dict().items()}
-        if looks >= config.patience:
-            break
-    _load_weights(scorer, {key: value.half() for key, value in best_state.items()})
+    label = f"{name} fold {fold + 1}/{folds}"
+    best = fit(trainer, rows, config, generator, report, label)
+    load_weights(scorer, {key: value.half() for key, value in best["scorer"].items()})
     return scorer
 
 
-def _load_weights(scorer: Scorer, weights: Mapping[str, Tensor]) -> None:
+def fit(
+    trainer: Trainer,
+    rows: IntArray,
+    config: PretrainingConfig,
+    generator: torch.Generator,
+    report: Report | None = None,
+    label: str = "teacher",
+) -> dict[str, Any]:
+    """Train on a graph's training queries until valid no longer rises.
+
+    Args:
+        trainer: of a teacher; its graph gives queries and valid, test triples are not read.
+        rows: int64 `[n]`, which of the training queries.
+        config: batch size and patience.
+        generator: of the order of the queries.
+        report: called with a line after each look at valid.
+        label: what the line calls the teacher.
+
+    Returns:
+        `trainer.state_dict()` at the best look.
+    """
+    queries = trainer.graph.queries("train")
+    best, best_state, looks = -1.0, trainer.state_dict(), 0
+    for epoch in range(1, config.max_epochs + 1):
+        for batch in shuffled_batches(queries, rows, config.batch_size, generator):
+            loss = trainer.update(trainer.forward(queries[batch])).loss
+        notes = [note for hook in trainer.hooks if (note := hook.end_epoch())]
+        if epoch % config.evaluate_every and epoch != config.max_epochs:
+            continue
+        mrr = evaluate_ranking(trainer.score, trainer.graph, "valid")["mrr"]
+        if report:
+            report(" ".join([f"{label} epoch {epoch} loss {loss:.3f}", *notes, f"valid {mrr:.4f}"]))
+        looks = 0 if mrr > best else looks + 1
+        if mrr > best:
+            best, best_state = mrr, trainer.state_dict()
+        if looks >= config.patience:
+            break
+    return best_state
+
+
+def load_weights(scorer: Scorer, weights: Mapping[str, Tensor]) -> None:
+    """Take over the weights of a file; a teacher that was trained is trained no further."""
     scorer.load_state_dict({key: value.float() for key, value in weights.items()})
     scorer.requires_grad_(False)
+
+
+def save_weights(path: Path, scorer: Scorer) -> None:
+    """Write the weights in half precision."""
+    # Sorted and contiguous, so that the same weights are the same bytes.
+    state = {k: v.half().contiguous() for k, v in sorted(scorer.state_dict().items())}
+    safetensors.torch.save_file(state, path)
 
 
 def _read_teacher(
@@ -156,7 +203,7 @@ def _read_teacher(
     # The random initial values are overwritten; the generator only keeps global state untouched.
     scorer = make_teacher(name, graph, config.rank, torch.Generator())
     try:
-        _load_weights(scorer, safetensors.torch.load_file(path))
+        load_weights(scorer, safetensors.torch.load_file(path))
     except (RuntimeError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path} does not hold a {name} teacher of this graph: {error}") from error
     return scorer
@@ -164,9 +211,7 @@ def _read_teacher(
 
 def _write_teacher(folder: Path, scorer: Scorer, key: str, about: Mapping[str, Any]) -> None:
     with atomic_folder(folder) as temporary:
-        # Sorted and contiguous, so that the same weights are the same bytes.
-        state = {k: v.half().contiguous() for k, v in sorted(scorer.state_dict().items())}
-        safetensors.torch.save_file(state, temporary / "teacher.safetensors")
+        save_weights(temporary / "teacher.safetensors", scorer)
         write_manifest(temporary, key, about)
 
 
