@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from agents.command_line import parse_names, run
 from dsom_env.config import DSoMConfig
+from dsom_env.vector_env import usual_teachers
 from graphs import load_graph
 from students.evaluation import evaluate_by_relation, evaluate_ranking
 from teachers.cached_store import open_store
@@ -39,7 +40,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     command.add_argument("--dataset", default="emoji")
-    command.add_argument("--teachers", type=parse_names, help="default: all that the graph has")
+    command.add_argument("--teachers", type=parse_names, help="default: those of DSoM-v0")
     command.add_argument("--folds", type=int, default=1, help="K ≥ 2 cross-fits (default: 1)")
     for setting, (flag, meaning) in FLAGS.items():
         default = getattr(DSoMConfig, setting)
@@ -57,7 +58,9 @@ def main() -> None:
     settings = {setting: getattr(arguments, setting) for setting in FLAGS}
     config = DSoMConfig.from_kwargs(**settings).pretraining
     graph = load_graph(arguments.dataset)
-    names = arguments.teachers or tuple(n for n in teacher_names(graph) if n != "uniform")
+    names = arguments.teachers or tuple(
+        name for name in teacher_names(graph) if name in usual_teachers(graph)
+    )
     models = load_teachers(graph, names, config, arguments.folds, _say)
     relations = list(graph.relation_labels)
     print(f"filtered MRR on {arguments.split}, both directions, mean rank of ties")

@@ -134,10 +134,10 @@ class Fused(ComplExScorer):
 class Attentive(Fused):
     """`Fused` whose gates are attention, and so follow from content (ours).
 
-    `A(e) = softmax_m(⟨s(e)·Q, v_m(e)·K_m⟩/√d)` over the parts `m` that the entity has: what it is in
-    the graph, `s(e)`, asks, and what each part says of it answers (scaled dot products, Vaswani et
-    al. 2017). `Fused` has a free logit per entity and part instead, about which nothing can be said
-    of an entity that has just arrived, and which nothing but that entity's own triples moves.
+    `A(e) = softmax_m(⟨s(e)·Q, v_m(e)·K_m⟩/√d)` over the parts `m` that the entity has: what it
+    is in the graph, `s(e)`, asks, and what each part says of it answers (scaled dot products,
+    Vaswani et al. 2017). `Fused` has a free logit per entity and part instead, about which nothing
+    can be said of an entity that has just arrived, and which nothing but its own triples moves.
 
     Attributes:
         asking: `Q`, `[2·rank, d]`, `d = rank`.

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from graphs import MultimodalGraph
+from graphs.csr import IntArray
 from graphs.files import (
     atomic_folder,
     cache_folder,
@@ -22,7 +23,6 @@ from graphs.files import (
     read_manifest,
     write_manifest,
 )
-from graphs.csr import IntArray
 from graphs.plugged_in import plugged_in_code
 from students.batching import shuffled_batches
 from students.evaluation import evaluate_ranking
