@@ -22,6 +22,7 @@ from students.distillation import DistillationConfig, SoftLabel
 from students.evaluation import evaluate_ranking, filtered_ranks, ranking_metrics
 from students.forward import Forward
 from students.registry import make_student
+from students.scorer import Scorer
 from students.training import StepReport, Trainer, TrainingConfig
 from teachers.cached_store import open_store
 from teachers.store import Combination, Opinions, TeacherStore
@@ -195,19 +196,18 @@ class Classroom:
         """
         return (store or self.store).opinions(self._places[rows], self.device)
 
+    def new_student(self, seed: int) -> Scorer:
+        """A student that has learned nothing, from `seed` alone."""
+        config, graph = self.config, self.graph
+        generator = torch.Generator().manual_seed(derived_seed(seed, "student"))
+        sizes = (graph.num_entities, graph.num_relations, config.rank)
+        return make_student(config.student, *sizes, generator).to(self.device)
+
     def start_student(self, seed: int) -> None:
         """A new student and a new order of queries, from `seed` alone."""
-        generator = torch.Generator().manual_seed(derived_seed(seed, "student"))
-        scorer = make_student(
-            self.config.student,
-            self.graph.num_entities,
-            self.graph.num_relations,
-            self.config.rank,
-            generator,
-        ).to(self.device)
         config = self.config
         self.trainer = Trainer(
-            scorer,
+            self.new_student(seed),
             self.taught_graph,
             TrainingConfig(config.learning_rate, config.regularisation),
             DistillationConfig(

@@ -154,7 +154,15 @@ class TaskClassroom(Classroom):
     def start_student(self, seed: int) -> None:
         """A new student and a new order of queries, from `seed` alone."""
         self.seed = seed
-        super().start_student(derived_seed(seed, f"task {self.task}") if self.task else seed)
+        super().start_student(self._own_seed)
+
+    @property
+    def _own_seed(self) -> int:
+        return derived_seed(self.seed, f"task {self.task}") if self.task else self.seed
+
+    def stranger(self) -> Scorer:
+        """What the student would be here without the tasks before."""
+        return self.new_student(self._own_seed)
 
     @property
     def spent(self) -> bool:

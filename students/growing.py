@@ -46,21 +46,24 @@ def inherit(trainer: Trainer, previous: Scorer, sums: Mapping[str, Tensor] | Non
         if name not in old_values:
             raise ValueError(f"{name}: {type(previous).__name__} before has no such parameter")
         old = old_values[name]
-        kept: Tensor | slice = slice(None)
-        source: Tensor | slice = slice(None)
+        factor = new_scales.get(name, 1.0) / old_scales.get(name, 1.0)
+        squares = trainer.optimiser.state[value]["sum"]
+        # Gradients with respect to what is `factor` times as large are as much smaller.
+        old_squares = None if sums is None else sums[name].to(value) / factor**2
         if name in new_owners:
             kept, source = _matches(new_owners[name], old_owners[name])
-        elif value.shape != old.shape:
+            value[kept] = factor * old[source].to(value)
+            if old_squares is not None:
+                squares[kept] = old_squares[source]
+        elif value.shape == old.shape:
+            value.copy_(factor * old)
+            if old_squares is not None:
+                squares.copy_(old_squares)
+        else:
             raise ValueError(
                 f"{name} was {list(old.shape)} and is {list(value.shape)}: "
                 f"row_owners of {type(previous).__name__} must say whose its rows are"
             )
-        factor = new_scales.get(name, 1.0) / old_scales.get(name, 1.0)
-        value[kept] = factor * old[source].to(value)
-        if sums is not None:
-            # Gradients with respect to a parameter that is `factor` times as large are as much
-            # smaller.
-            trainer.optimiser.state[value]["sum"][kept] = sums[name][source].to(value) / factor**2
 
 
 def _matches(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,6 @@ from dsom_env.cotraining import AnyVectorWrapper
 from dsom_env.course import TaskClassroom, ranks_by_task
 from dsom_env.lessons import TeachFrozen
 from graphs.files import atomic_write
-from students.registry import make_student
 from students.scorer import Scorer
 from teachers.registry import fuses
 
@@ -108,14 +107,8 @@ class RecordedTasks(AnyVectorWrapper):
 
     def _begin(self, classroom: TaskClassroom) -> None:
         """Before the first update of a task: what is known of it already."""
-        config, graph = classroom.config, classroom.graph
-        generator = torch.Generator().manual_seed(classroom.seed)
-        stranger = make_student(
-            config.student, graph.num_entities, graph.num_relations, config.rank, generator
-        )
-        ranks = classroom.ranks_by_task("test")[-1]
-        self.run["zero_shot"].append(_mrr(ranks))
-        self.run["untrained"].append(_mrr(ranks_of(stranger, classroom)[-1]))
+        self.run["zero_shot"].append(_mrr(classroom.ranks_by_task("test")[-1]))
+        self.run["untrained"].append(_mrr(ranks_of(classroom.stranger(), classroom)[-1]))
 
     def _end(self, classroom: TaskClassroom) -> None:
         """A task is over: everybody is measured on all tasks so far."""
@@ -165,7 +158,7 @@ def ranks_of(scorer: Scorer, classroom: TaskClassroom) -> list[NDArray[np.float6
     def score(entities: Tensor, relations: Tensor) -> Tensor:
         with torch.no_grad():
             logits: Tensor = scorer(entities, relations)
-        return logits
+        return logits.cpu()
 
     return ranks_by_task(score, classroom.tasks, classroom.seen, classroom.task, "test")
 

@@ -78,7 +78,7 @@ def trial_folder(out: Path, trial: ContinualTrial) -> Path:
 def run_study(
     study: Study, out: Path, jobs: int | None = None, quiet: bool = False
 ) -> dict[str, Any]:
-    """Run what has not run yet, and write `results.json`, `table.md`, `report.html`, and TensorBoard.
+    """Run what has not run yet, and write results, tables, a page and TensorBoard files.
 
     Args:
         study: what to compare.
