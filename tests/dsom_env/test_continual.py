@@ -19,8 +19,11 @@ import dsom_env as _registration  # noqa: F401
 from dsom_env.continual_config import METHODS, ContinualConfig
 from dsom_env.course import training_rows
 from dsom_env.sb3 import make_sb3_env
+from graphs import load_graph
 from graphs.tasks import cut_tasks
+from students.growing import inherit
 from students.registry import make_student
+from students.training import Trainer
 
 ID = "DSoM-Continual-v0"
 SMALL: dict[str, Any] = {
@@ -345,16 +348,23 @@ def test_ranks_by_task_by_brute_force() -> None:
 
 
 def test_a_students_file_of_one_task_loads_in_the_next(tmp_path: Path) -> None:
-    """Sizes follow from the stream alone."""
+    """Its sizes follow from the stream alone, which may be cut anew."""
     env = make_vec()
     env.reset(seed=0)
     state = env.unwrapped.classroom.trainer.scorer.state_dict()
     safetensors.torch.save_file(state, tmp_path / "student.safetensors")
-    stream = cut_tasks(env.unwrapped.graph, 3)
-    assert stream.entities == env.unwrapped.tasks.entities, "a stream cut anew is as large"
-    sizes = env.unwrapped.tasks.entities[0], env.unwrapped.tasks.relations[0]
-    again = make_student("complex", *sizes, 4, torch.Generator())
-    again.load_state_dict(safetensors.torch.load_file(tmp_path / "student.safetensors"))
+    graph = load_graph(SMALL["dataset"])
+    stream = cut_tasks(graph, 3)
+    students = [
+        make_student("complex", entities, relations, 4, torch.Generator())
+        for entities, relations in zip(stream.entities[:2], stream.relations[:2], strict=True)
+    ]
+    students[0].load_state_dict(safetensors.torch.load_file(tmp_path / "student.safetensors"))
+    inherit(Trainer(students[1], stream.own(1)), students[0])
+    for entity, label in enumerate(stream.own(0).entity_labels):
+        assert stream.own(1).entity_labels[entity] == label
+        found = students[1].state_dict()["entity_table"][entity]
+        assert torch.equal(found, state["entity_table"][entity])
 
 
 def test_pictures_are_of_the_query_that_was_taught() -> None:

@@ -45,7 +45,7 @@ def test_the_first_one_is_pretrained_as_ever(graphs: list[MultimodalGraph]) -> N
         assert torch.equal(value, first.scorer.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("name", ["structure", "text", "attentive"])
+@pytest.mark.parametrize("name", ["structure", "text", "attentive", "uniform"])
 def test_files_hold_all_that_the_next_one_needs(
     name: str, graphs: list[MultimodalGraph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
