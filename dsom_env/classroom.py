@@ -155,9 +155,7 @@ class Classroom:
         self._places[self.taught_rows] = np.arange(len(self.taught_rows))
         self.store = self.open_store(config.folds)
         self.judged_store = self.open_store(config.judged_folds or config.folds)
-        self.observer = Observer(
-            self.taught_graph, self.judged_store, config.relation_code, config.hide, self.codes()
-        )
+        self.observer = Observer(self.taught_graph, self.judged_store, self.codes(), config.hide)
 
     def own_triples(self, graph: MultimodalGraph) -> int:
         """How many of the training triples, the first ones, may be in the reward split."""

@@ -23,13 +23,12 @@ METHODS = ("finetuning", "replay", "symmetric", "asymmetric", "joint")
 class ContinualConfig(DSoMConfig):
     """Arguments of the continual environment; those of `DSoMConfig` mean what they mean there.
 
-    `epochs` of a task are counted in its own training queries, its memory included.
-
     Attributes:
         tasks: into how many the graph is cut.
         arrival: `relation` or `entity`, see `graphs.tasks.cut_tasks`.
         order: seed of the task order.
-        task_epochs: how long a task lasts, in epochs of its training queries; need not be whole.
+        task_epochs: how long a task lasts, in epochs of its training queries, its memory
+            included; need not be whole.
         method: what keeps teachers and student from forgetting: `finetuning`, nothing; `replay`, a
             memory of earlier triples; `asymmetric`, that and attention distillation of the teachers
             that fuse; `symmetric`, its ablation; `joint`, all triples so far, which no memory has

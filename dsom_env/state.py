@@ -38,23 +38,21 @@ class Observer:
     Args:
         graph: degrees, presence of modalities, training answers.
         store: what the teachers said.
-        relation_code: width of the relations' codes.
+        codes: float32 `[2R, relation_code]`, of the relations.
         hide: groups of columns to leave out.
-        codes: `[2R, relation_code]`, of the relations; None for those of `relation_codes`.
     """
 
     def __init__(
         self,
         graph: MultimodalGraph,
         store: TeacherStore,
-        relation_code: int,
+        codes: NDArray[np.float32],
         hide: Sequence[str] = (),
-        codes: NDArray[np.float32] | None = None,
     ) -> None:
         self.graph = graph
         self.log_entities = math.log(graph.num_entities)
         modalities = tuple(sorted(graph.modalities))
-        self.columns = observation_columns(modalities, store.teachers, relation_code, hide)
+        self.columns = observation_columns(modalities, store.teachers, codes.shape[1], hide)
         self._static = self._static_columns(store)
         degrees = np.log1p(graph.degrees)
         self._degrees = (degrees / max(degrees.max(), 1e-9)).astype(np.float32)
@@ -64,7 +62,7 @@ class Observer:
         empty = np.zeros((0, graph.num_entities), dtype=np.bool_)
         self._presence = np.stack(presence or list(empty)).T if presence else empty.T
         self._presence = self._presence.astype(np.float32)
-        self._codes = relation_codes(graph.num_relations, relation_code) if codes is None else codes
+        self._codes = codes
 
     def _static_columns(self, store: TeacherStore) -> NDArray[np.float32]:
         """The teachers' features of all queries, scaled to the bounds, `[queries, M, 6]`."""
