@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import queue
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,7 @@ from agents.trial import finished_trial, run_trial
 from agents.trial_config import TrialConfig, fill_caches
 from agents.variants import Variants, changes_of, check_trial
 from agents.verdicts import overall_verdict
-from agents.workers import interrupts_wait, worker_pool
+from agents.workers import run_all, tell_progress
 from dsom_env.config import DSoMConfig
 from graphs.files import atomic_write
 from students.evaluation import evaluate_ranking
@@ -128,7 +125,9 @@ def compare(
             disable=quiet,
             smoothing=0.05,
         ) as bar:
-            for trial, outcome in _run_all(waiting, out, jobs, bar):
+            calls = [(trial, (trial, trial_folder(out, trial))) for trial in waiting]
+            for trial, outcome in run_all(_run_in_worker, calls, jobs, bar):
+                bar.set_postfix_str(f"{trial.agent} seed {trial.seed} done")
                 if isinstance(outcome, str):
                     failures.append({"agent": trial.agent, "seed": trial.seed, "error": outcome})
                     continue
@@ -193,50 +192,11 @@ def _write_results(
     return results
 
 
-_progress: Any = None
-
-
-def _report_to(progress: Any) -> None:
-    global _progress
-    _progress = progress
-
-
 def _run_in_worker(trial: TrialConfig, folder: Path) -> dict[str, Any] | str:
     """The trial's result, or the error in words."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        return run_trial(trial, folder, lambda epoch, mrr: _progress.put(1))
+        return run_trial(trial, folder, lambda epoch, mrr: tell_progress())
     except Exception as error:  # the other trials go on; the parent reports it
         traceback.print_exc()
         return f"{type(error).__name__}: {error}"
-
-
-def _run_all(
-    trials: Sequence[TrialConfig], out: Path, jobs: int, bar: Any
-) -> Iterator[tuple[TrialConfig, dict[str, Any] | str]]:
-    """Trials and their results as they finish."""
-    if not trials:
-        return
-    progress = multiprocessing.get_context("spawn").Queue()
-    with worker_pool(jobs, _report_to, progress) as pool:
-        with interrupts_wait():
-            pending: dict[Future[dict[str, Any] | str], TrialConfig] = {
-                pool.submit(_run_in_worker, trial, trial_folder(out, trial)): trial
-                for trial in trials
-            }
-        while pending:
-            done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-            _drain(progress, bar.update)
-            for future in done:
-                trial = pending.pop(future)
-                bar.set_postfix_str(f"{trial.agent} seed {trial.seed} done")
-                yield trial, future.result()
-    _drain(progress, bar.update)
-
-
-def _drain(progress: Any, update: Callable[[int], Any]) -> None:
-    while True:
-        try:
-            update(progress.get_nowait())
-        except queue.Empty:
-            return

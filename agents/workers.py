@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @contextmanager
@@ -68,3 +72,54 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+_progress: Any = None
+
+
+def _report_to(progress: Any) -> None:
+    global _progress
+    _progress = progress
+
+
+def tell_progress() -> None:
+    """Move the bar of `run_all` by one; called in a worker."""
+    _progress.put(1)
+
+
+def run_all(
+    function: Callable[..., Result],
+    calls: Sequence[tuple[Item, tuple[Any, ...]]],
+    jobs: int,
+    bar: Any,
+) -> Iterator[tuple[Item, Result]]:
+    """Items and what `function` makes of them, as they finish.
+
+    Args:
+        function: of a module, called in the workers.
+        calls: per item the arguments.
+        jobs: processes.
+        bar: of progress; `tell_progress` moves it.
+    """
+    if not calls:
+        return
+    progress = multiprocessing.get_context("spawn").Queue()
+    with worker_pool(jobs, _report_to, progress) as pool:
+        with interrupts_wait():
+            pending: dict[Future[Result], Item] = {
+                pool.submit(function, *arguments): item for item, arguments in calls
+            }
+        while pending:
+            done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+            _drain(progress, bar.update)
+            for future in done:
+                yield pending.pop(future), future.result()
+    _drain(progress, bar.update)
+
+
+def _drain(progress: Any, update: Callable[[int], Any]) -> None:
+    while True:
+        try:
+            update(progress.get_nowait())
+        except queue.Empty:
+            return

@@ -15,13 +15,13 @@ __version__ = "0.1.0"
 
 
 def register() -> None:
-    """Register `DSoM-v0` with Gymnasium; doing so twice changes nothing."""
-    if "DSoM-v0" not in gymnasium.registry:
-        gymnasium.register(
-            id="DSoM-v0",
-            entry_point="dsom_env.env:make",
-            vector_entry_point="dsom_env.env:make_vec",
-        )
+    """Register the environments with Gymnasium; doing so twice changes nothing."""
+    modules = {"DSoM-v0": "dsom_env.env", "DSoM-Continual-v0": "dsom_env.continual_env"}
+    for name, module in modules.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(
+                id=name, entry_point=f"{module}:make", vector_entry_point=f"{module}:make_vec"
+            )
 
 
 register()

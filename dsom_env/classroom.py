@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dsom_env.config import DSoMConfig
-from dsom_env.state import Observer
+from dsom_env.state import Observer, relation_codes
 from dsom_env.stream import QueryStream, reward_split, taught_graph
 from graphs import MultimodalGraph, Queries
 from graphs.csr import IntArray
@@ -22,6 +22,7 @@ from students.distillation import DistillationConfig, SoftLabel
 from students.evaluation import evaluate_ranking, filtered_ranks, ranking_metrics
 from students.forward import Forward
 from students.registry import make_student
+from students.scorer import Scorer
 from students.training import StepReport, Trainer, TrainingConfig
 from teachers.cached_store import open_store
 from teachers.store import Combination, Opinions, TeacherStore
@@ -128,10 +129,12 @@ class Classroom:
         judged_store: what those said by whom they are judged.
         trainer: the student.
         stream: the order of the queries.
+        task: of a stream of tasks (`dsom_env.course`); None here, where there is no other.
     """
 
     trainer: Trainer
     stream: QueryStream
+    task: int | None = None
 
     @with_gradients
     def __init__(
@@ -139,10 +142,11 @@ class Classroom:
     ) -> None:
         self.config, self.graph, self.teachers = config, graph, teachers
         self.device = resolve_device(config.device)
-        self.taught_graph = taught_graph(graph, config.withheld)
+        own = self.own_triples(graph)
+        self.taught_graph = taught_graph(graph, config.withheld, own)
         self.queries = graph.queries("train")
         triples = len(graph.triples["train"])
-        withheld = reward_split(triples, config.withheld)
+        withheld = reward_split(own, config.withheld)
         taught = np.setdiff1d(np.arange(triples), withheld)
         # Both directions of a triple are withheld together.
         self.taught_rows: IntArray = np.concatenate([taught, taught + triples])
@@ -151,9 +155,23 @@ class Classroom:
         self._places[self.taught_rows] = np.arange(len(self.taught_rows))
         self.store = self.open_store(config.folds)
         self.judged_store = self.open_store(config.judged_folds or config.folds)
-        self.observer = Observer(
-            self.taught_graph, self.judged_store, config.relation_code, config.hide
-        )
+        self.observer = Observer(self.taught_graph, self.judged_store, self.codes(), config.hide)
+
+    def own_triples(self, graph: MultimodalGraph) -> int:
+        """How many of the training triples, the first ones, may be in the reward split."""
+        return len(graph.triples["train"])
+
+    def codes(self) -> NDArray[np.float32]:
+        """Codes of the relations, `[2R, relation_code]`."""
+        return relation_codes(self.graph.num_relations, self.config.relation_code)
+
+    def first(self) -> Classroom:
+        """Where a new student begins: here."""
+        return self
+
+    def successor(self) -> Classroom:
+        """Where the student goes on, asked after every step: here."""
+        return self
 
     def open_store(self, folds: int) -> TeacherStore:
         """The teachers' answers to the queries at `taught_rows`, in their order."""
@@ -164,7 +182,7 @@ class Classroom:
             config.pretraining,
             folds,
             config.top_k,
-            report=_say if config.verbose else None,
+            report=say if config.verbose else None,
         )
 
     def opinions(self, rows: IntArray, store: TeacherStore | None = None) -> Opinions:
@@ -176,19 +194,18 @@ class Classroom:
         """
         return (store or self.store).opinions(self._places[rows], self.device)
 
+    def new_student(self, seed: int) -> Scorer:
+        """A student that has learned nothing, from `seed` alone."""
+        config, graph = self.config, self.graph
+        generator = torch.Generator().manual_seed(derived_seed(seed, "student"))
+        sizes = (graph.num_entities, graph.num_relations, config.rank)
+        return make_student(config.student, *sizes, generator).to(self.device)
+
     def start_student(self, seed: int) -> None:
         """A new student and a new order of queries, from `seed` alone."""
-        generator = torch.Generator().manual_seed(derived_seed(seed, "student"))
-        scorer = make_student(
-            self.config.student,
-            self.graph.num_entities,
-            self.graph.num_relations,
-            self.config.rank,
-            generator,
-        ).to(self.device)
         config = self.config
         self.trainer = Trainer(
-            scorer,
+            self.new_student(seed),
             self.taught_graph,
             TrainingConfig(config.learning_rate, config.regularisation),
             DistillationConfig(
@@ -271,5 +288,6 @@ class Classroom:
         return self.trainer.state_dict()
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Report slow work on stderr."""
     print(line, file=sys.stderr, flush=True)

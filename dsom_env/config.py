@@ -41,6 +41,7 @@ WITHHOLDING_REWARDS = ("heldout", "heldout_adagrad", "validation")
 BUILT_IN_STUDENTS = ("complex", "distmult", "rotate")
 NEIGHBORS = ("one_hop", "same_relation", "answer")
 PARTITIONS = ("two_way", "three_way")
+MODULATIONS = ("own", "mspt")
 # More subsets than this would make one output per subset absurd.
 MOST_TEACHERS_FOR_SUBSETS = 12
 
@@ -88,6 +89,9 @@ class DSoMConfig:
         teacher_objective: `cross_entropy`, or `amid`, by which `fused` is trained together with a
             small student and one model per modality (docs/amid.md); or settings of
             `teachers.amid.CotrainingConfig` beside its name, as {name: amid, student: 0}.
+        teacher_modulation: how teachers that fuse modalities hold the dominant one back: None,
+            `own` or `mspt`, see `teachers.modulation`.
+        teacher_modulation_alpha: how much.
         only_beneficial: whether negative rewards are cut to 0.
         bonus: paid on top of the reward for every teacher that teaches, by its weight, in units of
             the reward: a leaning towards ensembles, which a score of the query's own answer breaks
@@ -136,6 +140,8 @@ class DSoMConfig:
     teacher_batch: int = 512
     teacher_epochs: int = 60
     teacher_objective: str | Mapping[str, Any] = ALONE
+    teacher_modulation: str | None = None
+    teacher_modulation_alpha: float = 0.2
     only_beneficial: bool = True
     bonus: float | None = None
     control_fraction: float = 0.0625
@@ -178,6 +184,8 @@ class DSoMConfig:
 
             if self.student not in STUDENTS:
                 raise unknown("student", self.student, STUDENTS)
+        if self.teacher_modulation is not None and self.teacher_modulation not in MODULATIONS:
+            raise unknown("teacher_modulation", self.teacher_modulation, MODULATIONS)
         if self.render_mode is not None and self.render_mode not in RENDER_MODES:
             raise unknown("render_mode", self.render_mode, RENDER_MODES)
         object.__setattr__(self, "autoreset_mode", _mode_name(self.autoreset_mode))
@@ -194,8 +202,12 @@ class DSoMConfig:
                 "reward is 'gate'"
             )
         self._check_teachers()
-        if self.teacher_objective != ALONE:
-            cotraining_of(self.teacher_objective)
+        cotrained = self.teacher_objective != ALONE and cotraining_of(self.teacher_objective)
+        if cotrained and self.teacher_modulation is not None:
+            raise ValueError(
+                "teacher_modulation must be None where teacher_objective is not cross_entropy: "
+                f"co-trained teachers are not modulated, got {self.teacher_modulation!r}"
+            )
         object.__setattr__(self, "hide", _names("hide", self.hide))
         for group in self.hide:
             if group not in GROUPS:
@@ -222,7 +234,7 @@ class DSoMConfig:
                 raise ValueError(
                     f"teacher_regularisation of {name} must be a number ≥ 0, got {value!r}"
                 )
-        weights = ("regularisation", "gamma", "beta_warmup", "bonus")
+        weights = ("regularisation", "gamma", "beta_warmup", "bonus", "teacher_modulation_alpha")
         for argument in (*weights, "alpha", "beta"):
             value = getattr(self, argument)
             if argument in ("alpha", "beta") and value == "mass":
@@ -263,8 +275,11 @@ class DSoMConfig:
     def pretraining(self) -> PretrainingConfig:
         """How the teachers are trained: the one place where `teacher_*` gets its meaning."""
         # Imports torch, which constructing an environment must not.
+        from teachers.modulation import Modulation
         from teachers.pretraining import PretrainingConfig
 
+        form: Any = self.teacher_modulation
+        alpha = float(self.teacher_modulation_alpha)
         penalties = {k: float(v) for k, v in _by_name(self.teacher_regularisation).items()}
         # 1 and 1.0 are the same learning rate, but would not be the same key of the cache.
         return PretrainingConfig(
@@ -275,6 +290,7 @@ class DSoMConfig:
             batch_size=self.teacher_batch,
             max_epochs=self.teacher_epochs,
             cotraining=cotraining_of(self.teacher_objective),
+            modulation=Modulation(form, alpha) if form else None,
         )
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -29,10 +29,12 @@ class DSoMEnv(gym.Env[Observation, Any]):
         "render_fps": 4,
     }
 
+    vector_type: ClassVar[type[DSoMVectorEnv]] = DSoMVectorEnv
+
     def __init__(self, config: DSoMConfig | None = None, **kwargs: Any) -> None:
-        config = config or DSoMConfig.from_kwargs(**kwargs)
+        config = config or self.vector_type.config_type.from_kwargs(**kwargs)
         # Gymnasium's scalar contract: after an episode the caller resets.
-        self.vector = DSoMVectorEnv(1, replace(config, autoreset_mode="disabled"))
+        self.vector = self.vector_type(1, replace(config, autoreset_mode="disabled"))
         self.config = self.vector.config
         self.render_mode = config.render_mode
         self.observation_space = self.vector.single_observation_space

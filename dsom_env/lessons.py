@@ -29,6 +29,7 @@ class Outcome:
         cross_entropy: float64 `[batch]`, the student's before the update.
         tempering: float32 `[batch]`, of the soft labels that taught (`Lesson`); 1 for control
             rows, and None where nobody had a say in it.
+        task: of the queries; None where there is no stream of tasks.
     """
 
     queries: Queries
@@ -37,6 +38,7 @@ class Outcome:
     control: NDArray[np.bool_]
     cross_entropy: NDArray[np.float64]
     tempering: NDArray[np.float32] | None = None
+    task: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class TeachFrozen:
         self.classroom = classroom
         self.reward = self._make_reward()
         self._last: tuple[IntArray, Outcome, Any, Any] | None = None
+        # Where the scenes are from: the classroom before, for a moment, when a task has ended.
+        self.shown = classroom
 
     def _make_reward(self) -> Reward:
         # Whatever the config says: only `gate` can be priced without an update.
@@ -87,6 +91,7 @@ class TeachFrozen:
     @with_gradients
     def start_student(self, seed: int, batch: int) -> None:
         """A new student and the first `batch` queries, from `seed` alone."""
+        self._enter(self.classroom.first())
         self.classroom.start_student(seed)
         self._last = None
         self._face(self.classroom.stream.take(batch))
@@ -94,6 +99,12 @@ class TeachFrozen:
     def start_episode(self, begins: NDArray[np.bool_]) -> None:
         """Tell the reward in which sub-environments, bool `[batch]`, an episode begins."""
         self.reward.start_episode(begins)
+
+    def _enter(self, classroom: Classroom) -> None:
+        """Go on in another classroom, if it is another one."""
+        if classroom is not self.classroom:
+            self.classroom = classroom
+            self.reward = self._make_reward()
 
     def _face(self, rows: IntArray) -> None:
         self.lesson = self.classroom.lesson(rows)
@@ -133,6 +144,7 @@ class TeachFrozen:
             np.zeros(batch, dtype=np.bool_),
             np.zeros(batch),
             None if tempering is None else np.ones_like(tempering),
+            self.classroom.task,
         )
         if not acting.any():
             return outcome
@@ -155,6 +167,14 @@ class TeachFrozen:
         if rendering:
             after = self.classroom.rank_of(lesson.queries)
             self._last = (rows.copy(), outcome, before, after) if acting.all() else None
+            self.shown = self.classroom
+        before_step = self.classroom
+        self._enter(before_step.successor())
+        if self.classroom is not before_step:
+            # Another task: nobody keeps a query of the old one.
+            self._face(self.classroom.stream.take(batch))
+            self.start_episode(np.ones(batch, dtype=np.bool_))
+            return outcome
         rows = rows.copy()
         rows[acting] = self.classroom.stream.take(int(acting.sum()))
         self._face(rows)
@@ -173,9 +193,11 @@ class TeachFrozen:
 
     def scenes(self) -> list[Scene]:
         """What was taught last, or (before any step) what waits to be taught."""
+        if self._last is None:
+            self.shown = self.classroom
         rows = self.lesson.rows if self._last is None else self._last[0]
-        queries = self.classroom.queries[rows]
-        opinions = self.classroom.opinions(rows)
+        queries = self.shown.queries[rows]
+        opinions = self.shown.opinions(rows)
         listed_rows = opinions.rows.numpy()
         scenes = []
         for index in range(len(rows)):

@@ -118,11 +118,12 @@ class SB3VecEnv(VecEnv):
         return [False] * len(list(self._get_indices(indices)))
 
 
-def make_sb3_env(num_envs: int = 256, **kwargs: Any) -> SB3VecEnv:
-    """`gym.make_vec("DSoM-v0", num_envs, **kwargs)` for Stable-Baselines3.
+def make_sb3_env(num_envs: int = 256, env_id: str = "DSoM-v0", **kwargs: Any) -> SB3VecEnv:
+    """`gym.make_vec(env_id, num_envs, **kwargs)` for Stable-Baselines3.
 
     Args:
         num_envs: batch size of the student and number of sub-environments.
-        **kwargs: of `DSoMConfig`.
+        env_id: `DSoM-v0` or `DSoM-Continual-v0`.
+        **kwargs: of `DSoMConfig` or `ContinualConfig`.
     """
-    return SB3VecEnv(gym.make_vec("DSoM-v0", num_envs=num_envs, **kwargs))
+    return SB3VecEnv(gym.make_vec(env_id, num_envs=num_envs, **kwargs))

@@ -18,6 +18,17 @@ from students.training import Trainer
 from teachers.store import FEATURES, Opinions, TeacherStore
 
 
+def relation_codes(num_relations: int, width: int) -> NDArray[np.float32]:
+    """A fixed random code per relation, reciprocals included, float32 `[2R, width]`, of length 1.
+
+    It lets a network tell relations apart: its first layer turns codes into what an embedding of
+    that rank would be.
+    """
+    code = np.random.default_rng(0).standard_normal((2 * num_relations, width))
+    codes: NDArray[np.float32] = code / np.linalg.norm(code, axis=1, keepdims=True)
+    return codes.astype(np.float32)
+
+
 class Observer:
     """Turns a scored batch of queries into observations `[batch, columns]`.
 
@@ -27,7 +38,7 @@ class Observer:
     Args:
         graph: degrees, presence of modalities, training answers.
         store: what the teachers said.
-        relation_code: width of the relations' codes.
+        codes: float32 `[2R, relation_code]`, of the relations.
         hide: groups of columns to leave out.
     """
 
@@ -35,14 +46,14 @@ class Observer:
         self,
         graph: MultimodalGraph,
         store: TeacherStore,
-        relation_code: int,
+        codes: NDArray[np.float32],
         hide: Sequence[str] = (),
     ) -> None:
         self.graph = graph
         self.log_entities = math.log(graph.num_entities)
         modalities = tuple(sorted(graph.modalities))
         self.columns = observation_columns(
-            modalities, store.teachers, relation_code, hide, store.information_names
+            modalities, store.teachers, codes.shape[1], hide, store.information_names
         )
         self._static = self._static_columns(store)
         self._information = store.information
@@ -54,10 +65,7 @@ class Observer:
         empty = np.zeros((0, graph.num_entities), dtype=np.bool_)
         self._presence = np.stack(presence or list(empty)).T if presence else empty.T
         self._presence = self._presence.astype(np.float32)
-        # A fixed random code per relation lets a network tell relations apart: its first layer
-        # turns codes into what an embedding of that rank would be.
-        code = np.random.default_rng(0).standard_normal((2 * graph.num_relations, relation_code))
-        self._codes = (code / np.linalg.norm(code, axis=1, keepdims=True)).astype(np.float32)
+        self._codes = codes
 
     def _static_columns(self, store: TeacherStore) -> NDArray[np.float32]:
         """The teachers' features of all queries, scaled to the bounds, `[queries, M, 6]`."""

@@ -42,10 +42,17 @@ class QueryStream:
         return batch
 
 
-def taught_graph(graph: MultimodalGraph, fraction: float) -> MultimodalGraph:
+def taught_graph(
+    graph: MultimodalGraph, fraction: float, among: int | None = None
+) -> MultimodalGraph:
     """The graph that student and teachers learn from: without the reward split.
 
     A teacher that had seen the withheld triples would be paid for whispering them.
+
+    Args:
+        graph: with the reward split.
+        fraction: of the training triples that may be withheld.
+        among: how many of these there are, the first ones; None for all.
 
     Raises:
         ValueError: `fraction` is not zero, and of this graph none at all.
@@ -53,10 +60,11 @@ def taught_graph(graph: MultimodalGraph, fraction: float) -> MultimodalGraph:
     if not fraction:
         return graph
     train = graph.triples["train"]
-    withheld = reward_split(len(train), fraction)
+    among = len(train) if among is None else among
+    withheld = reward_split(among, fraction)
     if not len(withheld):
         raise ValueError(
-            f"reward_fraction: {fraction!r} of {len(train)} training triples is none at all"
+            f"reward_fraction: {fraction!r} of {among} training triples is none at all"
         )
     kept = np.delete(train, withheld, axis=0)
     return replace(graph, triples={**graph.triples, "train": kept})

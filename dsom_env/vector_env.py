@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 from gymnasium import spaces
@@ -100,14 +100,18 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
         "autoreset_mode": AutoresetMode.SAME_STEP,
     }
 
+    # What arguments are checked by, and the teacher that fuses modalities where none are named.
+    config_type: ClassVar[type[DSoMConfig]] = DSoMConfig
+    fusing: ClassVar[str] = "fused"
+
     def __init__(self, num_envs: int = 1, config: DSoMConfig | None = None, **kwargs: Any) -> None:
         if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
             raise ValueError(f"num_envs must be a whole number of at least 1, got {num_envs!r}")
-        self.config = config or DSoMConfig.from_kwargs(**kwargs)
+        self.config = config or self.config_type.from_kwargs(**kwargs)
         self.num_envs = num_envs
         self.render_mode = self.config.render_mode
         self.graph = _load(self.config)
-        self.teachers = _teacher_names(self.config, self.graph)
+        self.teachers = _teacher_names(self.config, self.graph, self.fusing)
         modalities = tuple(sorted(self.graph.modalities))
         columns = observation_columns(
             modalities,
@@ -139,6 +143,11 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
             raise ResetNeeded("call reset before anything else")
         return self.lessons
 
+    def _first_classroom(self) -> Any:
+        from dsom_env.classroom import Classroom
+
+        return Classroom(self.config, self.graph, self.teachers)
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
@@ -166,11 +175,10 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
         if mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
             raise ValueError(f"options: reset_mask must be bool [{self.num_envs}]")
         if self.lessons is None:
-            from dsom_env.classroom import Classroom
             from dsom_env.lessons import TeachFrozen, TeachStudent
 
             teach = TeachStudent if self.cotraining else TeachFrozen
-            self.lessons = teach(Classroom(self.config, self.graph, self.teachers))
+            self.lessons = teach(self._first_classroom())
             if seed is None:
                 seed = int(self.np_random.integers(2**31))
         elif seed is None and options.get("reinit_student"):
@@ -239,6 +247,9 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
             values = {"entity": "entities", "relation": "relations", "answer": "answers"}[name]
             info[name] = getattr(queries, values).copy()
             info[f"_{name}"] = everyone.copy()
+        if self.classroom.task is not None:
+            info["task"] = np.full(self.num_envs, self.classroom.task)
+            info["_task"] = everyone.copy()
         return info
 
     def _step_info(self, outcome: Outcome, acting: Array) -> dict[str, Any]:
@@ -253,6 +264,9 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
         }
         if outcome.tempering is not None:
             columns["executed_tempering"] = outcome.tempering
+        if outcome.task is not None:
+            columns["task"] = np.full(self.num_envs, outcome.task)
+            columns["next_task"] = np.full(self.num_envs, self.classroom.task)
         info: dict[str, Any] = {}
         for name, values in columns.items():
             info[name] = values
@@ -285,8 +299,9 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
         from dsom_env.rendering import render_ansi, render_rgb
 
         draw = render_ansi if self.render_mode == "ansi" else render_rgb
-        scenes = self._started().scenes()
-        return tuple(draw(self.graph, self.teachers, scene) for scene in scenes)
+        lessons = self._started()
+        scenes, graph = lessons.scenes(), lessons.shown.graph
+        return tuple(draw(graph, self.teachers, scene) for scene in scenes)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Let the student and the store go."""
@@ -300,11 +315,16 @@ def _load(config: DSoMConfig) -> MultimodalGraph:
         raise ValueError(f"dataset: {error}") from error
 
 
-def _teacher_names(config: DSoMConfig, graph: MultimodalGraph) -> tuple[str, ...]:
-    """The chosen teachers, or all that the graph has."""
+def usual_teachers(graph: MultimodalGraph, fusing: str = "fused") -> tuple[str, ...]:
+    """The teachers of a graph where none are named: structure, each modality, all of them."""
     modalities = tuple(sorted(graph.modalities))
     # A modality may have the name of a teacher of the registry, which then is what it means.
-    usual = tuple(dict.fromkeys(("structure", *modalities, *(("fused",) if modalities else ()))))
+    return tuple(dict.fromkeys(("structure", *modalities, *((fusing,) if modalities else ()))))
+
+
+def _teacher_names(config: DSoMConfig, graph: MultimodalGraph, fusing: str) -> tuple[str, ...]:
+    """The chosen teachers, or the usual ones."""
+    usual = usual_teachers(graph, fusing)
     names = usual if config.teachers is None else cast("tuple[str, ...]", config.teachers)
     for name in names:
         if name not in usual:

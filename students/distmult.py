@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from students.scorer import Scorer, normal_table, root_mean_square
+from students.scorer import Scorer, entity_owners, normal_table, relation_owners, root_mean_square
 
 
 class DistMult(Scorer):
@@ -38,6 +38,13 @@ class DistMult(Scorer):
     def entity_vectors(self) -> Tensor:
         """The free table, `[entities, 2·rank]`."""
         return self.entity_table
+
+    def row_owners(self) -> dict[str, Tensor]:
+        """Rows by entity and by relation."""
+        return {
+            "entity_table": entity_owners(self.num_entities),
+            "relation_table": relation_owners(self.num_relations),
+        }
 
     def query_vectors(self, table: Tensor, entities: Tensor, relations: Tensor) -> Tensor:
         """`h∘r`, `[batch, 2·rank]`."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from students.complex import complex_moduli, complex_product
-from students.scorer import Scorer, normal_table, root_mean_square
+from students.scorer import Scorer, entity_owners, normal_table, relation_owners, root_mean_square
 
 
 class RotatE(Scorer):
@@ -49,6 +49,13 @@ class RotatE(Scorer):
     def entity_vectors(self) -> Tensor:
         """The free table, `[entities, 2·rank]`."""
         return self.entity_table
+
+    def row_owners(self) -> dict[str, Tensor]:
+        """Rows by entity and by relation."""
+        return {
+            "entity_table": entity_owners(self.num_entities),
+            "phase_table": relation_owners(self.num_relations),
+        }
 
     def query_vectors(self, table: Tensor, entities: Tensor, relations: Tensor) -> Tensor:
         """Rotated heads, `[batch, 2·rank]`."""

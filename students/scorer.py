@@ -110,6 +110,36 @@ class Scorer(nn.Module, ABC):
         What the selector sees of a query's vectors; `dsom_env.columns` names them.
         """
 
+    def row_owners(self) -> dict[str, Tensor]:
+        """Whose the rows of a parameter are, for a graph that grows (`students.growing`).
+
+        Returns:
+            By name of the parameter int64 `[rows]`, distinct: `entity_owners` of those entities
+            that have a row, or `relation_owners`. A parameter that is not named does not grow.
+        """
+        return {}
+
+    def feature_scales(self) -> dict[str, float]:
+        """By name of the parameter that projects them: what features of a modality are divided by.
+
+        It changes when entities arrive, and what was learned must not change with it.
+        """
+        return {}
+
+
+def entity_owners(num_entities: int) -> Tensor:
+    """Owners of one row per entity, int64 `[E]`."""
+    return torch.arange(num_entities)
+
+
+def relation_owners(num_relations: int) -> Tensor:
+    """Owners of one row per relation and one per reciprocal, int64 `[2R]`.
+
+    A reciprocal's id `r + R` moves when relations arrive; its owner's name does not.
+    """
+    relations = 2 * torch.arange(num_relations)
+    return torch.cat([relations, relations + 1])
+
 
 def normal_table(rows: int, columns: int, scale: float, generator: torch.Generator) -> nn.Parameter:
     """A parameter `[rows, columns]` drawn from N(0, scale²) by `generator`."""

@@ -20,6 +20,7 @@ from graphs.graph import Queries
 from graphs.numbers import is_number
 from students.distillation import DistillationConfig, SoftLabel
 from students.forward import Block, Forward
+from students.hooks import StepHook
 from students.losses import RowLosses
 from students.scorer import Scorer
 
@@ -77,6 +78,7 @@ class Trainer:
         distillation: switches of NDKD.
         steps: updates made so far.
         queries_per_epoch: to turn β's warm-up from epochs into queries.
+        hooks: what happens around each update beside it; `fork` leaves them out.
     """
 
     scorer: Scorer
@@ -86,6 +88,7 @@ class Trainer:
     queries_per_epoch: int = 0
     steps: int = 0
     seen_queries: int = 0
+    hooks: Sequence[StepHook] = ()
 
     def __post_init__(self) -> None:
         """Create the optimiser."""
@@ -251,7 +254,11 @@ class Trainer:
         report = self.pull_back(forward, labels, pull=pull)
         if not math.isfinite(report.loss):
             raise DivergedError(f"loss is {report.loss} at step {self.steps}")
+        for hook in self.hooks:
+            hook.before_step(self, forward)
         self.optimiser.step()
+        for hook in self.hooks:
+            hook.after_step(self)
         self.steps += 1
         self.seen_queries += len(forward)
         return report

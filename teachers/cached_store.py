@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -132,11 +132,29 @@ def open_store(
         ValueError: the cache holds a damaged store; the sentence says what to remove.
     """
     config = config or PretrainingConfig()
-    key = store_key(graph, teachers, config, folds, top_k)
+
+    def build() -> TeacherStore:
+        models = load_teachers(graph, teachers, config, folds, report)
+        return build_store(graph, models, top_k, progress=progress)
+
+    return cached(store_key(graph, teachers, config, folds, top_k), build)
+
+
+def cached(key: str, build: Callable[[], TeacherStore], on_disk: bool = True) -> TeacherStore:
+    """The store under `key`: already open, or in the cache folder, or built now and kept there.
+
+    Args:
+        key: hash of everything that decides what is in it.
+        build: makes it.
+        on_disk: whether the cache folder takes part.
+
+    Raises:
+        ValueError: the cache holds a damaged store; the sentence says what to remove.
+    """
     if key in _OPEN:
         _OPEN.move_to_end(key)
         return _OPEN[key]
-    cache = cache_folder()
+    cache = cache_folder() if on_disk else None
     folder = cache / "stores" / key if cache else None
     if folder and folder.is_dir():
         try:
@@ -144,8 +162,7 @@ def open_store(
         except ValueError as error:
             raise ValueError(f"{error}; remove {folder} and it is computed again") from None
     else:
-        models = load_teachers(graph, teachers, config, folds, report)
-        store = build_store(graph, models, top_k, progress=progress)
+        store = build()
         if folder:
             try:
                 folder.parent.mkdir(exist_ok=True)

@@ -24,15 +24,15 @@ from graphs.files import (
     write_manifest,
 )
 from graphs.plugged_in import plugged_in_code
-from students.evaluation import evaluate_ranking
 from students.scorer import Scorer
 from students.training import Trainer, TrainingConfig
 from teachers.amid import CotrainingConfig
 from teachers.cotraining import COTRAINED, Note, Record, cotrain
-from teachers.fitting import fit
+from teachers.fitting import fit_trainer
 from teachers.information import reserve
+from teachers.modulation import Modulation, Modulator
 from teachers.questioning import fold_of_queries
-from teachers.registry import TEACHERS, make_teacher
+from teachers.registry import TEACHERS, fuses, make_teacher
 
 SHIPPED = Path(__file__).parent / "pretrained"
 # 2: equal questions are learned from in runs.
@@ -60,6 +60,7 @@ class PretrainingConfig:
         seed: of initial values and batch order.
         cotraining: how the teachers of `COTRAINED` are trained together with a student and
             auxiliary models (AMID, docs/amid.md); None trains them alone.
+        modulation: how fused teachers hold the dominant modality back; others are as ever.
     """
 
     rank: int = 64
@@ -72,6 +73,7 @@ class PretrainingConfig:
     seed: int = 0
     regularisation_of: Mapping[str, float] = field(default_factory=dict)
     cotraining: CotrainingConfig | None = None
+    modulation: Modulation | None = None
 
     def __post_init__(self) -> None:
         """Refuse sizes below one."""
@@ -96,11 +98,14 @@ def teacher_key(
     """Hash of everything that decides a teacher's weights; of code, that of plugged-in teachers."""
     settings = asdict(replace(config, regularisation=config.of(name).regularisation))
     del settings["regularisation_of"]  # what others have does not matter
-    if config.cotraining_of(name):
+    cotrained = config.cotraining_of(name)
+    if cotrained:
         # But what is trained beside it does.
         settings["auxiliary"] = {m: config.of(m).regularisation for m in graph.modalities}
     else:
         del settings["cotraining"]
+    if config.modulation is None or cotrained or not fuses(name):
+        del settings["modulation"]
     decisive = {
         "format": FORMAT,
         "graph": graph.fingerprint,
@@ -121,6 +126,7 @@ def pretrain(
     fold: int = 0,
     report: Report | None = None,
     note: Note | None = None,
+    modulator: Modulator | None = None,
 ) -> Scorer:
     """Train one teacher, with 1-vs-all cross-entropy, N3 and early stop on valid MRR.
 
@@ -135,6 +141,7 @@ def pretrain(
         fold: which.
         report: called with a line after each look at valid.
         note: called with the record of each epoch of a co-trained teacher.
+        modulator: of a fused teacher, to be read afterwards; None for one as `config` says.
 
     Returns:
         The teacher at its best look, in half precision: just as it will be found in a file.
@@ -143,50 +150,41 @@ def pretrain(
     scorer = make_teacher(name, graph, config.rank, generator)
     if not list(scorer.parameters()):
         return scorer
-    queries = graph.queries("train")
-    rows = np.arange(len(queries))
+    rows = np.arange(2 * len(graph.triples["train"]))
     if folds > 1:
         rows = rows[fold_of_queries(graph, folds) != fold]
-    said = f"fold {fold + 1}/{folds} "
+    said = f"fold {fold + 1}/{folds}"
     cotraining = config.cotraining_of(name)
     if cotraining:
-        prefixed = (lambda line: report(said + line)) if report else None
-        patience = config.patience * config.evaluate_every
+        prefixed = (lambda line: report(f"{said} {line}")) if report else None
         cotrain(
             *(graph, scorer, name, config, cotraining, rows, generator),
             report=prefixed,
             note=note,
-            patience=patience,
+            patience=config.patience * config.evaluate_every,
         )
-        best_state = scorer.state_dict()
+        best = scorer.state_dict()
     else:
-        trainer = Trainer(scorer, graph, config.of(name))
-
-        def look(epoch: int, loss: float) -> float:
-            mrr = evaluate_ranking(trainer.score, graph, "valid")["mrr"]
-            if report:
-                report(f"{name} {said}epoch {epoch} loss {loss:.3f} valid {mrr:.4f}")
-            return mrr
-
-        best_state = fit(
-            queries,
-            rows,
-            config.batch_size,
-            config.max_epochs,
-            generator,
-            lambda batch: trainer.update(trainer.forward(batch)).loss,
-            look,
-            lambda: {key: value.clone() for key, value in scorer.state_dict().items()},
-            config.evaluate_every,
-            config.patience,
-        )
-    _load_weights(scorer, {key: value.half() for key, value in best_state.items()})
+        if modulator is None and config.modulation is not None and fuses(name):
+            modulator = Modulator(graph, config.modulation, config.seed)
+        hooks = [modulator] if modulator is not None else []
+        trainer = Trainer(scorer, graph, config.of(name), hooks=hooks)
+        best = fit_trainer(trainer, rows, config, generator, report, f"{name} {said}")["scorer"]
+    load_weights(scorer, {key: value.half() for key, value in best.items()})
     return scorer
 
 
-def _load_weights(scorer: Scorer, weights: Mapping[str, Tensor]) -> None:
+def load_weights(scorer: Scorer, weights: Mapping[str, Tensor]) -> None:
+    """Take over the weights of a file; a teacher that was trained is trained no further."""
     scorer.load_state_dict({key: value.float() for key, value in weights.items()})
     scorer.requires_grad_(False)
+
+
+def save_weights(path: Path, scorer: Scorer) -> None:
+    """Write the weights in half precision."""
+    # Sorted and contiguous, so that the same weights are the same bytes.
+    state = {k: v.half().contiguous() for k, v in sorted(scorer.state_dict().items())}
+    safetensors.torch.save_file(state, path)
 
 
 def _read_teacher(
@@ -197,7 +195,7 @@ def _read_teacher(
     if config.cotraining_of(name):
         reserve(scorer, graph)
     try:
-        _load_weights(scorer, safetensors.torch.load_file(path))
+        load_weights(scorer, safetensors.torch.load_file(path))
     except (RuntimeError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path} does not hold a {name} teacher of this graph: {error}") from error
     return scorer
@@ -205,9 +203,7 @@ def _read_teacher(
 
 def _write_teacher(folder: Path, scorer: Scorer, key: str, about: Mapping[str, Any]) -> None:
     with atomic_folder(folder) as temporary:
-        # Sorted and contiguous, so that the same weights are the same bytes.
-        state = {k: v.half().contiguous() for k, v in sorted(scorer.state_dict().items())}
-        safetensors.torch.save_file(state, temporary / "teacher.safetensors")
+        save_weights(temporary / "teacher.safetensors", scorer)
         write_manifest(temporary, key, about)
 
 

@@ -9,7 +9,7 @@ import torch
 from graphs import MultimodalGraph
 from graphs.naming import unknown
 from students.scorer import Scorer
-from teachers.fused import Fused
+from teachers.fused import Attentive, Fused
 from teachers.split import SplitModality
 from teachers.structure import Structure
 from teachers.uniform import Uniform
@@ -19,8 +19,15 @@ TeacherFactory = Callable[[MultimodalGraph, int, torch.Generator], Scorer]
 TEACHERS: dict[str, TeacherFactory] = {
     "structure": Structure,
     "fused": Fused,
+    "attentive": Attentive,
     "uniform": Uniform,
 }
+
+
+def fuses(name: str) -> bool:
+    """Whether a teacher is a `Fused` one: it has gates over modalities, and needs some."""
+    factory = TEACHERS.get(name)
+    return isinstance(factory, type) and issubclass(factory, Fused)
 
 
 def teacher_names(graph: MultimodalGraph) -> tuple[str, ...]:
@@ -28,7 +35,7 @@ def teacher_names(graph: MultimodalGraph) -> tuple[str, ...]:
 
     A graph without images has no `image` teacher, one without modalities nothing to fuse.
     """
-    registered = [name for name in TEACHERS if name != "fused" or graph.modalities]
+    registered = [name for name in TEACHERS if graph.modalities or not fuses(name)]
     return (*registered, *(name for name in sorted(graph.modalities) if name not in TEACHERS))
 
 

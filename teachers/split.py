@@ -7,7 +7,19 @@ from torch import Tensor, nn
 
 from graphs import Modality, MultimodalGraph
 from students.complex import ComplExScorer
-from students.scorer import normal_table
+from students.scorer import entity_owners, normal_table, relation_owners
+
+
+def scaled_features(modality: Modality) -> tuple[Tensor, float]:
+    """Features `[n, width]` over their root mean square, and that number.
+
+    Unit mean square per entry, so that one learning rate and one initial scale fit all.
+    """
+    features = torch.from_numpy(modality.features.copy())
+    if not len(features):
+        return features, 1.0
+    scale = features.square().mean().sqrt().clamp_min(1e-12)
+    return features / scale, float(scale)
 
 
 class ModalityVectors(nn.Module):
@@ -30,9 +42,7 @@ class ModalityVectors(nn.Module):
         self, modality: Modality, num_entities: int, width: int, generator: torch.Generator
     ) -> None:
         super().__init__()
-        features = torch.from_numpy(modality.features.copy())
-        # Unit mean square per entry, so that one learning rate and one initial scale fit all.
-        features = features / features.square().mean().sqrt().clamp_min(1e-12)
+        features, self.scale = scaled_features(modality)
         self.register_buffer("features", features, persistent=False)
         present = torch.from_numpy(modality.presence(num_entities))
         # Position of each entity in [projected rows; stand-in rows].
@@ -42,6 +52,7 @@ class ModalityVectors(nn.Module):
         self.register_buffer("order", order, persistent=False)
         self.projection = normal_table(modality.width, width, 1e-3, generator)
         self.stand_in = normal_table(int((~present).sum()), width, 1e-3, generator)
+        self.lacking = (~present).nonzero()[:, 0]
 
     def forward(self) -> Tensor:
         """Vectors of all entities, `[entities, width]`."""
@@ -74,3 +85,14 @@ class SplitModality(ComplExScorer):
         """Projected features, or the stand-in, `[entities, 2·rank]`."""
         vectors: Tensor = self.vectors()
         return vectors
+
+    def row_owners(self) -> dict[str, Tensor]:
+        """Stand-ins by entity; the projection is everybody's."""
+        return {
+            "vectors.stand_in": entity_owners(self.num_entities)[self.vectors.lacking],
+            "relation_table": relation_owners(self.num_relations),
+        }
+
+    def feature_scales(self) -> dict[str, float]:
+        """Of the modality."""
+        return {"vectors.projection": self.vectors.scale}

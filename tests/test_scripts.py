@@ -146,6 +146,8 @@ def test_amid_prints_the_table_of_what_it_trained(tmp_path: Path) -> None:
         ("compare.py", ["--agents", "all", "--seeds", "0"], "count"),
         ("compare.py", ["--agents", "all", "--jobs", "0"], "--jobs"),
         ("compare.py", ["--agents", "all", "--teachers", "structur"], "structure"),
+        ("continual.py", ["--dataset", SMALL, "--tasks", "9"], "at least one for each of 9 tasks"),
+        ("modulation.py", ["--dataset", SMALL, "--forms", "none,mpst"], "one of own, mspt"),
         ("credit.py", ["--dataset", SMALL, "--queries", "0"], "--queries"),
         ("credit.py", ["--dataset", SMALL, "--batch", "8", "--queries", "9"], "at most the batch"),
         ("credit.py", ["--dataset", SMALL, "--set", "num_envs=3"], "batch"),

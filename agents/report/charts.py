@@ -84,15 +84,17 @@ def curve_chart(
     bounds: tuple[float, float] | None = None,
     order: Sequence[str] = (),
     small: bool = False,
+    axis: str = "epoch",
 ) -> str:
     """Lines with bands and a legend.
 
     Args:
         curves: per name (x, mean, lowest, highest).
-        label: of the vertical axis; the horizontal one is the epoch.
+        label: of the vertical axis.
         bounds: of the vertical axis; None for those of the values.
         order: names that keep their place in the order of colours, shown or not.
         small: for half the width of the page.
+        axis: what the horizontal one counts.
     """
     order = order or list(curves)
     values = [v for _, _, low, high in curves.values() for v in (*low, *high)]
@@ -110,7 +112,7 @@ def curve_chart(
         return 10 + (high - value) / (high - low) * (height - 46)
 
     parts = [
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)} by epoch">'
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)} by {axis}">'
     ]
     for tick in _ticks(low, high):
         parts.append(
@@ -124,7 +126,7 @@ def curve_chart(
             f"{epoch:g}</text>"
         )
     parts.append(
-        f'<text x="{width / 2}" y="{height - 1}" class="tick" text-anchor="middle">epoch</text>'
+        f'<text x="{width / 2}" y="{height - 1}" class="tick" text-anchor="middle">{axis}</text>'
     )
     legend = []
     for name, (xs, mean, bottom, top) in curves.items():

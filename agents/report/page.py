@@ -80,7 +80,12 @@ def render_report(results: dict[str, Any]) -> str:
             planted_section(results),
             chosen_section(results),
         ]
-    sections += [_teachers(results), _provenance(results)]
+    sections += [_teachers(results), provenance_section(results)]
+    return html_page(title, sections)
+
+
+def html_page(title: str, sections: Sequence[str]) -> str:
+    """A page that needs no network, from sections that are HTML already."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -230,7 +235,8 @@ def _teachers(results: dict[str, Any]) -> str:
     )
 
 
-def _provenance(results: dict[str, Any]) -> str:
+def provenance_section(results: dict[str, Any]) -> str:
+    """Command, machine, versions and configuration."""
     provenance = results["provenance"]
     versions = ", ".join(f"{name} {value}" for name, value in provenance["versions"].items())
     settings = json.dumps(results["config"], indent=1, ensure_ascii=False)

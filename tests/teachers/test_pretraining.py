@@ -42,7 +42,7 @@ def half_without_images(graph: MultimodalGraph) -> MultimodalGraph:
     return replace(graph, modalities={**graph.modalities, "image": part})
 
 
-@pytest.mark.parametrize("name", ["structure", "text", "image", "fused"])
+@pytest.mark.parametrize("name", ["structure", "text", "image", "fused", "attentive"])
 def test_contract(name: str, small_graph: MultimodalGraph) -> None:
     graph = half_without_images(small_graph)
     state = torch.get_rng_state()
@@ -160,7 +160,8 @@ def test_uniform_teacher_knows_nothing(small_graph: MultimodalGraph) -> None:
 
 
 def test_names_follow_the_graph(small_graph: MultimodalGraph) -> None:
-    assert set(teacher_names(small_graph)) == {"structure", "fused", "uniform", "image", "text"}
+    registered = {"structure", "fused", "attentive", "uniform"}
+    assert set(teacher_names(small_graph)) == registered | {"image", "text"}
     bare = replace(small_graph, modalities={})
     assert set(teacher_names(bare)) == {"structure", "uniform"}
     with pytest.raises(ValueError, match="did you mean 'text'"):

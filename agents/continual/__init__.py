@@ -1,0 +1,1 @@
+"""Methods against forgetting, compared on streams of tasks (docs/mspt.md)."""

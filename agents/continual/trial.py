@@ -1,0 +1,147 @@
+"""One trial on a stream of tasks: one method, one order, one seed, one agent."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger, configure
+
+from agents.continual.config import FORMAT, ContinualTrial
+from agents.continual.recording import OnTask, RecordedTasks
+from agents.recording import open_writer
+from agents.registry import AgentSpec
+from agents.trial import make_learner
+from dsom_env.classroom import derived_seed
+from dsom_env.course import training_rows
+from dsom_env.sb3 import SB3VecEnv
+from graphs.files import atomic_write
+
+
+def run_continual(
+    trial: ContinualTrial, folder: Path | None = None, on_task: OnTask | None = None
+) -> dict[str, Any]:
+    """Run a trial.
+
+    Args:
+        trial: what to run.
+        folder: gets `result.json`, `student-task<k>.safetensors` and TensorBoard files; None writes
+            nothing.
+        on_task: called with (task, student's MRR on all tasks so far) when a task is over.
+
+    Returns:
+        An entry of `runs` of a study's results (docs/mspt.md).
+
+    Raises:
+        ValueError: see `ContinualTrial.resolve`.
+        DivergedError: the student, or the agent, has no finite numbers left.
+    """
+    spec, teachers = trial.resolve()
+    started = time.perf_counter()
+    writer = open_writer(folder)
+    arguments = trial.arguments | {"teachers": list(teachers)}
+    if spec.policy:
+        # As in a comparison: `gate` is the reward that costs them nothing.
+        arguments |= {"reward": "gate", "action_mode": "mask"}
+    env = gym.make_vec("DSoM-Continual-v0", num_envs=trial.trial.batch, **arguments)
+    recorded = RecordedTasks(env, writer, folder, on_task)
+    if spec.policy:
+        _drive(recorded, trial, spec)
+    else:
+        _learn(recorded, trial, spec, folder)
+    tasks = recorded.classroom.tasks
+    recorded.close()
+    if writer:
+        writer.close()
+    result = {
+        "method": trial.method,
+        "order": trial.order,
+        "seed": trial.seed,
+        "agent": trial.trial.agent,
+        "entities": list(tasks.entities),
+        "relations": list(tasks.relations),
+        "triples": np.bincount(tasks.task_of["train"]).tolist(),
+        "deferred": tasks.deferred,
+        "seconds": round(time.perf_counter() - started, 2),
+        **recorded.run,
+    }
+    if folder:
+        document = {"format": FORMAT, "key": trial.key, "config": trial.to_json()}
+        content = json.dumps({**document, "result": result}, indent=1)
+        atomic_write(folder / "result.json", content.encode())
+    return result
+
+
+def _drive(recorded: RecordedTasks, trial: ContinualTrial, spec: AgentSpec) -> None:
+    """A plain loop for agents that do not learn."""
+    assert spec.policy is not None  # noqa: S101 - the caller dispatched on it
+    policy = spec.policy()
+    recorded.reset(seed=trial.seed)
+    rng = np.random.default_rng(derived_seed(trial.seed, "agent"))
+    lessons: Any = recorded.unwrapped.lessons  # type: ignore[attr-defined]
+    prepared = None
+    while not recorded.done:
+        if recorded.classroom is not prepared:
+            prepared = recorded.classroom
+            policy.prepare(prepared, _no_probe)
+        recorded.teach(policy.masks(recorded.classroom, lessons.lesson, rng))
+
+
+def _no_probe(mask: Any, epochs: int) -> float:
+    raise ValueError("agent: nobody can try masks out beforehand in a stream of tasks")
+
+
+class _StopAtTheEnd(BaseCallback):
+    """Ends Stable-Baselines3's learning with the last task."""
+
+    def __init__(self, recorded: RecordedTasks) -> None:
+        super().__init__()
+        self.recorded = recorded
+
+    def _on_step(self) -> bool:
+        return not self.recorded.done
+
+
+def _learn(
+    recorded: RecordedTasks, trial: ContinualTrial, spec: AgentSpec, folder: Path | None
+) -> None:
+    """Stable-Baselines3 drives; one policy goes through all tasks."""
+    env = SB3VecEnv(recorded)
+    model = make_learner(trial.trial, spec, env)
+    recorded.reset(seed=trial.seed)
+    env.seed(trial.seed)
+    model.set_logger(
+        configure(str(folder / "tensorboard"), ["tensorboard"]) if folder else Logger(None, [])
+    )
+    config, tasks = recorded.classroom.config, recorded.classroom.tasks
+    queries = sum(2 * len(training_rows(config, tasks, task)) for task in range(len(tasks)))
+    # Schedules run over about the stream; the callback ends it.
+    budget = round(config.task_epochs * queries)
+    model.learn(budget + recorded.num_envs, callback=_StopAtTheEnd(recorded), log_interval=8)
+
+
+def finished_continual(folder: Path, trial: ContinualTrial) -> dict[str, Any] | None:
+    """The result of a trial that has already run in `folder`, or None.
+
+    Raises:
+        ValueError: the folder holds a result of another configuration, or a damaged one.
+    """
+    path = folder / "result.json"
+    if not path.exists():
+        return None
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        same = document["format"] == FORMAT and document["key"] == trial.key
+        result: dict[str, Any] = document["result"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is not a finished trial: {error!r}") from None
+    if not same:
+        raise ValueError(
+            f"{path} comes from another configuration than the one asked for; choose another --out"
+        )
+    return result
