@@ -16,16 +16,15 @@ import sys
 from tqdm import tqdm
 
 from agents.command_line import parse_names, run
-from dsom_env.config import DSoMConfig
+from dsom_env.config import DSoMConfig, usual_teachers
 from graphs import load_graph
 from students.evaluation import evaluate_by_relation, evaluate_ranking
 from teachers.cached_store import open_store
 from teachers.pretraining import load_teachers, ship, teacher_key
-from teachers.registry import teacher_names
 
 # By the argument of `DSoMConfig`: the flag, and what it means.
 FLAGS = {
-    "teacher_rank": ("--rank", "complex dimensions"),
+    "teacher_rank": ("--rank", "dimensions, complex ones of all but hyperbolic scorers"),
     "teacher_learning_rate": ("--learning-rate", "of Adagrad"),
     "teacher_regularisation": ("--regularisation", "λ of N3, as in 0.1 or in 0.1,text=0.005"),
     "teacher_batch": ("--batch", "queries per update"),
@@ -39,7 +38,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     command.add_argument("--dataset", default="emoji")
-    command.add_argument("--teachers", type=parse_names, help="default: all that the graph has")
+    command.add_argument(
+        "--teachers", type=parse_names, help="default: structure, one per modality, fused"
+    )
     command.add_argument("--folds", type=int, default=1, help="K ≥ 2 cross-fits (default: 1)")
     for setting, (flag, meaning) in FLAGS.items():
         default = getattr(DSoMConfig, setting)
@@ -57,7 +58,7 @@ def main() -> None:
     settings = {setting: getattr(arguments, setting) for setting in FLAGS}
     config = DSoMConfig.from_kwargs(**settings).pretraining
     graph = load_graph(arguments.dataset)
-    names = arguments.teachers or tuple(n for n in teacher_names(graph) if n != "uniform")
+    names = arguments.teachers or usual_teachers(graph)
     models = load_teachers(graph, names, config, arguments.folds, _say)
     relations = list(graph.relation_labels)
     print(f"filtered MRR on {arguments.split}, both directions, mean rank of ties")

@@ -1,9 +1,9 @@
 """The Poincaré ball of curvature −c, row by row: addition, exponential map, distance.
 
-A ball of radius `1/√c`. Formulas are those of Ganea et al. 2018 and Chami et al. 2020, rearranged so
-that nothing cancels near the boundary, where `1 − c‖x‖²` is all that is left of a number: sums of
-what is not negative take the place of differences. Every function takes points or tangent vectors
-`[batch, rank]` and curvatures `[batch, 1]` (or `[1]`), above 0, and is differentiable in both.
+A ball of radius `1/√c`. Formulas are those of Ganea et al. 2018 and Chami et al. 2020, rearranged
+so that nothing cancels near the boundary, where `1 − c‖x‖²` is all that is left of a number: sums
+of what is not negative take the place of differences. Every function takes points or tangent
+vectors `[batch, rank]` and curvatures `[batch, 1]`, above 0, and is differentiable in both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ MARGINS = {torch.float32: 4e-3, torch.float64: 1e-5}
 
 def norms(vectors: Tensor) -> Tensor:
     """Lengths `[batch, 1]`, never 0, and with a gradient of 0 there."""
-    return torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_min(1e-15)
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return lengths.clamp_min(1e-15)
 
 
 def room(points: Tensor, c: Tensor) -> Tensor:
@@ -86,9 +87,9 @@ def turn_pairs(directions: Tensor, vectors: Tensor, reflect: bool = False) -> Te
     Returns:
         `[batch, rank]`, of the same lengths.
     """
-    pairs = directions.unflatten(1, (-1, 2))
+    pairs = directions.view(len(directions), -1, 2)
     cos, sin = (pairs / norms(pairs)).unbind(-1)
-    first, second = vectors.unflatten(1, (-1, 2)).unbind(-1)
+    first, second = vectors.reshape(len(vectors), -1, 2).unbind(-1)
     if reflect:
         turned = (cos * first + sin * second, sin * first - cos * second)
     else:

@@ -94,7 +94,7 @@ class Hyperbolic(Scorer):
         return self.entity_table
 
     def query_vectors(self, table: Tensor, entities: Tensor, relations: Tensor) -> Tensor:
-        """Points on the hyperboloid, and in the last column their curvature, `[batch, rank + 1]`."""
+        """Points on the hyperboloid and, in the last column, curvatures, `[batch, rank + 1]`."""
         c = self.curvatures(relations)
         points = self.move(F.embedding(entities, table)[:, :-1], relations, c)
         return torch.cat([on_hyperboloid(project(points, c), c), c], dim=1)

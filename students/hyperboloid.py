@@ -5,9 +5,9 @@ leaves the origin along the unit vector `u`, at distance `b`, are `D` apart by t
 
     cosh D = √(1 + ‖X‖²)·cosh b − ⟨X, u⟩·sinh b.
 
-In the ball of curvature −c the tangent vector `v = ‖v‖·u` ends at `b = 2√c‖v‖` (`ball.exp_map`), and
-the geodesic distance is `d = D/√c`. So a distance costs one inner product and a handful of passes,
-whatever the curvature of its row; and `d²`, unlike `d`, has a gradient everywhere.
+In the ball of curvature −c the tangent vector `v = ‖v‖·u` ends at `b = 2√c‖v‖` (`ball.exp_map`),
+and the geodesic distance is `d = D/√c`. So a distance costs one inner product and a handful of
+passes, whatever the curvature of its row; and `d²`, unlike `d`, has a gradient everywhere.
 
 The relative error of `cosh D − 1` is up to `e^{2a}` roundings, `a` the lesser of the two distances
 from the origin, which is why points keep a margin from the boundary (`ball.MARGINS`).
@@ -85,7 +85,7 @@ class _Waves(NamedTuple):
 
     @classmethod
     def of(cls, rows: Rows, columns: Columns) -> _Waves:
-        roots, which = rows.roots.unique(return_inverse=True)
+        roots, which = torch.unique(rows.roots, return_inverse=True)
         reach = 2 * roots[:, None] * columns.lengths
         free = None
         if bool((reach > FARTHEST).any()):

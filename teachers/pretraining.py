@@ -27,6 +27,7 @@ from students.batching import shuffled_batches
 from students.evaluation import evaluate_ranking
 from students.scorer import Scorer
 from students.training import Trainer, TrainingConfig
+from teachers.junior import is_junior, junior_key, load_junior
 from teachers.questioning import fold_of_queries
 from teachers.registry import TEACHERS, make_teacher
 
@@ -83,6 +84,9 @@ def teacher_key(
     graph: MultimodalGraph, name: str, config: PretrainingConfig, folds: int, fold: int
 ) -> str:
     """Hash of everything that decides a teacher's weights; of code, that of plugged-in teachers."""
+    if is_junior(name):
+        # Trained elsewhere: how teachers are trained here does not matter.
+        return config_hash({"graph": graph.fingerprint, "junior": junior_key(name)})
     settings = asdict(replace(config, regularisation=config.of(name).regularisation))
     del settings["regularisation_of"]  # what others have does not matter
     decisive = {
@@ -178,7 +182,12 @@ def load_teacher(
     fold: int = 0,
     report: Report | None = None,
 ) -> Scorer:
-    """A trained teacher: the one that ships, else the cached one, else trained now and cached."""
+    """A trained teacher: the one that ships, else the cached one, else trained now and cached.
+
+    A Junior is found where its trial left it.
+    """
+    if is_junior(name):
+        return load_junior(name, graph, folds)
     key = teacher_key(graph, name, config, folds, fold)
     cache = cache_folder()
     for root in (SHIPPED, cache / "teachers" if cache else None):
