@@ -26,7 +26,7 @@ from torch import Tensor
 FARTHEST = 30.0
 # Elements that are passed over at a time, so that they stay in a core's own cache: without, fresh
 # memory for every intermediate result makes a distance five times as expensive.
-_CHUNK_ELEMENTS = 2**17
+_CHUNK_ELEMENTS = 2**16
 
 
 class Rows(NamedTuple):
