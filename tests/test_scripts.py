@@ -59,7 +59,7 @@ def test_pretrain_shows_every_teacher() -> None:
     done = program("pretrain.py", "--dataset", SMALL, "--rank", 8, "--top-k", 16)
     assert done.returncode == 0, done.stderr
     header, *rows = done.stdout.splitlines()[1:]
-    assert header.split()[1:] == ["structure", "fused", "image", "text"]
+    assert header.split()[1:] == ["structure", "image", "text", "fused"]
     assert next(row for row in rows if row.startswith("all")).count("0.") == 4
 
 
@@ -90,7 +90,7 @@ def test_everybody_trains_the_same_teachers(
     done = program(
         "compare.py",
         *("--dataset", SMALL, "--agents", "relation", "--seeds", 1, "--out", tmp_path / "out"),
-        *("--teachers", "structure,fused,image,text", "--epochs", 1, "--set", "rank=8"),
+        *("--teachers", "structure,image,text,fused", "--epochs", 1, "--set", "rank=8"),
         *(part for setting in settings for part in ("--set", setting)),
     )
     assert done.returncode == 0, done.stderr

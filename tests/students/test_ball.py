@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -77,6 +77,7 @@ def pair(
     return x.to(dtype), y.to(dtype)
 
 
+@settings(deadline=None)
 @given(seeds, curvatures, st.tuples(shares, shares), signs, precisions)
 def test_addition_and_distance_are_those_of_exact_fractions(
     seed: int, c: float, where: tuple[float, float], like: float, dtype: torch.dtype
@@ -101,6 +102,7 @@ def test_addition_and_distance_are_those_of_exact_fractions(
     assert apart == pytest.approx(expected, rel=close, abs=close / math.sqrt(c))
 
 
+@settings(deadline=None)
 @given(seeds, curvatures, shares, shares)
 def test_taking_back_and_moving_along(seed: int, c: float, first: float, second: float) -> None:
     """`−x ⊕ (x ⊕ y) = y`, and no translation changes a distance."""
@@ -113,6 +115,7 @@ def test_taking_back_and_moving_along(seed: int, c: float, first: float, second:
     torch.testing.assert_close(moved, distance(y, z, curvature), rtol=1e-8, atol=1e-10)
 
 
+@settings(deadline=None)
 @given(seeds, curvatures, st.sampled_from([0.0, 1.0, -1.0]), precisions)
 def test_gradients_are_finite_at_the_boundary(
     seed: int, c: float, like: float, dtype: torch.dtype
@@ -127,6 +130,7 @@ def test_gradients_are_finite_at_the_boundary(
             assert gradient.isfinite().all()
 
 
+@settings(deadline=None)
 @given(seeds, curvatures, st.floats(0, 100), precisions)
 def test_nothing_leaves_the_ball(seed: int, c: float, length: float, dtype: torch.dtype) -> None:
     vectors = in_ball(seed, 1.0, 1.0, dtype) * length

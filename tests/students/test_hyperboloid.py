@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -102,6 +102,7 @@ def test_the_gradient_is_that_of_differences() -> None:
     )
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([torch.float32, torch.float64]))
 def test_a_point_meets_itself_without_a_singularity(seed: int, dtype: torch.dtype) -> None:
     """`d²` and its gradient vanish there but for rounding, where `d` has a kink."""
@@ -109,12 +110,14 @@ def test_a_point_meets_itself_without_a_singularity(seed: int, dtype: torch.dtyp
     leaves = vectors.requires_grad_(), c.requires_grad_()
     rows = Rows.of(on_hyperboloid(exp_map(vectors, c[:, None]), c[:, None]), c)
     columns = Columns.of(vectors)
-    small = 100 * torch.finfo(dtype).eps
+    # The module's bound on what rounding does to cosh D − 1.
+    reach = 2 * (c.sqrt() * vectors.norm(dim=1)).max().item()
+    small = 20 * torch.finfo(dtype).eps * np.exp(2 * reach)
     with torch.no_grad():
         assert (squared_distances(rows, columns).diagonal() <= small).all()
         by_rows, by_columns = pull_back(rows, columns, torch.eye(ROWS, dtype=dtype))
     for part in torch.autograd.grad([*rows, *columns], leaves, [*by_rows, *by_columns]):
-        np.testing.assert_allclose(part.numpy(), 0, atol=10 * small)
+        np.testing.assert_allclose(part.numpy(), 0, atol=small)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
