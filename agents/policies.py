@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dsom_env.actions import Choice
 from dsom_env.classroom import Classroom, Lesson, Weights
 from graphs.csr import IntArray
 from students.evaluation import evaluate_ranking, filtered_ranks
@@ -42,6 +43,13 @@ class MaskPolicy(ABC):
     @abstractmethod
     def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
         """Masks of 0 and 1, or weights between, float32 `[batch, teachers]`."""
+
+    def decide(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Choice:
+        """What the batch is really taught by: once for every update of the student.
+
+        `masks`, unless a policy learns from the batch, or says how sharp its soft labels are.
+        """
+        return Choice(self.masks(classroom, lesson, rng))
 
 
 class Constant(MaskPolicy):
@@ -196,9 +204,17 @@ class Then(MaskPolicy):
 
     def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
         """See the class."""
+        return self._turn().masks(classroom, lesson, rng)
+
+    def decide(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Choice:
+        """See the class."""
+        return self._turn().decide(classroom, lesson, rng)
+
+    def _turn(self) -> MaskPolicy:
+        """Whose turn it is; every call counts as an update."""
         early = 2 * self._asked < self.budget
         self._asked += 1
-        return (self.first if early else self.second).masks(classroom, lesson, rng)
+        return self.first if early else self.second
 
 
 class FixedMask(MaskPolicy):

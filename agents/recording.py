@@ -85,21 +85,25 @@ class RecordedStudent(AnyVectorWrapper):
         )
         return result
 
-    def teach(self, masks: NDArray[np.float32]) -> None:
+    def teach(
+        self, masks: NDArray[np.float32], tempering: NDArray[np.float32] | None = None
+    ) -> None:
         """Step with masks, without the observation that a policy which does not look never needs.
 
         Args:
             masks: float32 `[batch, teachers]`.
+            tempering: float32 `[batch]`, of the soft labels; None for no say in it.
         """
         lessons: TeachFrozen = self.unwrapped.lessons  # type: ignore[attr-defined]
         everyone = np.ones(self.num_envs, dtype=np.bool_)
-        outcome = lessons.step(masks, acting=everyone, ends=~everyone)
+        outcome = lessons.step(masks, everyone, ~everyone, tempering)
         self.record(
             outcome.queries,
             outcome.executed,
             outcome.control,
             float(outcome.rewards.mean()),
             float(outcome.cross_entropy.mean()),
+            outcome.tempering,
         )
 
     def record(

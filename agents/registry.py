@@ -26,6 +26,7 @@ from agents.policies import (
     Then,
 )
 from agents.reinforce import Reinforce
+from agents.senior import Senior
 from agents.stacking import Stacked
 from agents.td3 import BoundedTD3
 from dsom_env.config import ACTION_MODES
@@ -51,7 +52,8 @@ class AgentSpec:
 
     Attributes:
         summary: one line for `--help`.
-        policy: makes a policy that does not learn; None for a learner.
+        policy: makes a policy that Stable-Baselines3 does not drive, from its `arguments` by name;
+            None for a learner.
         learner: makes a Stable-Baselines3 algorithm from (env, horizon, policy arguments,
             algorithm arguments); None for a policy that does not learn.
         teachers: replaces the teachers of the comparison; None for all of them.
@@ -62,12 +64,13 @@ class AgentSpec:
             no rival: head-room is measured up to the best of these.
         cross_fitted: whether it asks teachers that did not train on the query's triple, in whatever
             way those of the environment are asked.
-        arguments: what a search space may name in section `algorithm`, beside what the YAML does.
+        arguments: what a search space or a variant may name in section `algorithm`, beside what
+            the YAML does.
         constraint: see `Constraint`; None where everything fits.
     """
 
     summary: str
-    policy: Callable[[], MaskPolicy] | None = None
+    policy: Callable[..., MaskPolicy] | None = None
     learner: Callable[..., Any] | None = None
     teachers: tuple[str, ...] | None = None
     hyperparameters: str | None = None
@@ -149,6 +152,11 @@ AGENTS: dict[str, AgentSpec] = {
         "weights per relation of the mixture that predicts best out of fold",
         policy=Stacked,
         cross_fitted=True,
+    ),
+    "senior": AgentSpec(
+        "MulDE's: teachers scaled per relation, weighted by agreement with the student",
+        policy=Senior,
+        arguments=frozenset(inspect.signature(Senior).parameters),
     ),
     "complement": AgentSpec("the teachers that disagree most with the student", policy=Complement),
     "single:best": AgentSpec("the teacher with the best valid MRR", policy=BestTeacher),

@@ -29,13 +29,14 @@ from agents.trial_config import (
     hyperparameters_of,
     resolve,
 )
-from dsom_env.classroom import derived_seed
+from dsom_env.classroom import Classroom, derived_seed
 from dsom_env.config import DSoMConfig
 from dsom_env.sb3 import SB3VecEnv
 from graphs import MultimodalGraph, load_graph
 from graphs.files import atomic_write
 from students.evaluation import metrics_by_relation, ranking_metrics, ranking_of
 from students.registry import make_student
+from students.saved import FILE, About, save_student
 from students.scorer import Scorer
 from students.training import DivergedError
 
@@ -126,13 +127,24 @@ def run_trial(
         **extras,
     }
     if folder:
-        weights = {k: v.contiguous().cpu() for k, v in recorded.best_state["scorer"].items()}
-        atomic_write(folder / "student.safetensors", safetensors.torch.save(weights))
+        save_student(folder / FILE, recorded.best_state["scorer"], _about(classroom))
         manifest = {"format": FORMAT, "key": config.key, "config": config.to_json()}
         document = json.dumps({**manifest, "result": result}, indent=1)
         atomic_write(folder / "result.json", document.encode())
     recorded.close()
     return result
+
+
+def _about(classroom: Classroom) -> About:
+    config, graph = classroom.config, classroom.graph
+    return About(
+        config.student,
+        config.rank,
+        graph.num_entities,
+        graph.num_relations,
+        graph.fingerprint,
+        classroom.taught_graph.fingerprint,
+    )
 
 
 def finished_trial(folder: Path, config: TrialConfig) -> dict[str, Any] | None:
@@ -192,7 +204,7 @@ def load_trained_student(folder: Path) -> tuple[Scorer, MultimodalGraph]:
         environment.rank,
         torch.Generator(),
     )
-    weights = folder / "student.safetensors"
+    weights = folder / FILE
     try:
         student.load_state_dict(safetensors.torch.load_file(weights))
     except (RuntimeError, safetensors.SafetensorError) as error:
@@ -217,7 +229,7 @@ def _run_policy(
 ) -> tuple[RecordedStudent, dict[str, Any]]:
     """A plain loop for agents that do not learn; `gate` is the reward that costs them nothing."""
     assert spec.policy is not None  # noqa: S101 - the caller dispatched on it
-    policy = spec.policy()
+    policy = spec.policy(**hyperparameters_of(config)["algorithm"])
     plain = environment_of(config) | {"reward": "gate", "action_mode": "mask"}
     if config.settled.get("reward"):
         # Learners withhold a reward split; nobody may learn from it while they may not.
@@ -240,8 +252,8 @@ def _run_policy(
     lessons: Any = env.unwrapped.lessons
     told = 0
     while not recorded.done:
-        masks = policy.masks(recorded.classroom, lessons.lesson, rng)
-        recorded.teach(masks)
+        choice = policy.decide(recorded.classroom, lessons.lesson, rng)
+        recorded.teach(*choice)
         told = _tell(recorded, told, on_epoch)
     classroom = recorded.classroom
     calibration = calibrate(

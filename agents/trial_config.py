@@ -28,6 +28,7 @@ from graphs.naming import unknown
 from graphs.plugged_in import plugged_in_code
 from students.registry import STUDENTS
 from teachers.cached_store import open_store
+from teachers.junior import is_junior, junior_key
 from teachers.registry import TEACHERS
 
 FORMAT = 1
@@ -107,6 +108,7 @@ def _plugged_in(config: TrialConfig) -> dict[str, str]:
     things |= {f"teacher {name}": TEACHERS.get(name) for name in teachers}
     hashes = {name: plugged_in_code(thing) for name, thing in things.items() if thing is not None}
     code = {name: value for name, value in hashes.items() if value is not None}
+    code |= {f"teacher {name}": junior_key(name) for name in teachers if is_junior(name)}
     if spec is not None and spec.hyperparameters is not None:
         code["hyperparameters"] = spec.hyperparameters
     return code
@@ -152,8 +154,9 @@ def changeable(config: TrialConfig, spec: AgentSpec) -> dict[str, set[str]]:
     present = hyperparameters_of(replace(config, changes={}))
     arguments = {field.name for field in fields(DSoMConfig)} - {"dataset", "teachers"}
     valid = {"environment": arguments}
-    if spec.learner:
+    if spec.learner or spec.arguments:
         valid["algorithm"] = {*spec.arguments, *present["algorithm"]}
+    if spec.learner:
         valid["policy"] = {"net_arch", *present["policy"]}
     return valid
 

@@ -142,6 +142,8 @@ def check_trial(config: TrialConfig, source: str) -> None:
             _check_algorithm(config, spec, teachers)
         else:
             _check_meaning(config)
+            assert spec.policy is not None  # noqa: S101 - who does not learn has one
+            spec.policy(**hyperparameters_of(config)["algorithm"])
     except ValueError as error:
         raise ValueError(f"{source}: {config.agent}: {error}") from None
 

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dsom_env.config import DSoMConfig
+from dsom_env.junior import junior_candidates
 from dsom_env.state import Observer, relation_codes
 from dsom_env.stream import QueryStream, reward_split, taught_graph
 from graphs import MultimodalGraph, Queries
 from graphs.csr import IntArray
-from students.distillation import DistillationConfig, SoftLabel
+from students.distillation import Candidates, DistillationConfig, SoftLabel
 from students.evaluation import evaluate_ranking, filtered_ranks, ranking_metrics
 from students.forward import Forward
 from students.registry import make_student
@@ -80,6 +81,7 @@ class Lesson:
         opinions: the teachers' answers to them, which teach.
         judged: their answers by which they are judged; `opinions` again unless they differ.
         envs: int64 `[batch]`, the sub-environments that hold them.
+        candidates: the entities that soft labels are about; None for all. See `dsom_env.junior`.
         tempering: what becomes of each query's soft label `p`: `p^(1/tempering)`, renormalised,
             before `DSoMConfig.temperature` flattens student and teachers alike (ours). So the
             teachers' temperature is the product of the two, while the student's and the loss's
@@ -94,11 +96,12 @@ class Lesson:
     judged: Opinions
     envs: IntArray
     tempering: Tensor | float = 1.0
+    candidates: Candidates | None = None
 
     def soft_labels(
         self, opinions: Opinions, weights: Tensor, combination: Combination
     ) -> list[SoftLabel]:
-        """Soft labels of the chosen teachers, tempered; whoever prices a choice sees these.
+        """Soft labels of the chosen teachers, about the candidates, tempered; prices look at these.
 
         Args:
             opinions: of the lesson, those that teach or those that judge.
@@ -106,6 +109,8 @@ class Lesson:
             combination: see `Opinions.soft_labels`.
         """
         labels = opinions.soft_labels(weights, combination)
+        if self.candidates is not None:
+            labels = [label.among(self.candidates) for label in labels]
         return [label.tempered(self.tempering) for label in labels]
 
 
@@ -221,6 +226,8 @@ class Classroom:
         )
         self.stream = QueryStream(self.queries, self.taught_rows, derived_seed(seed, "stream"))
         self.generator = torch.Generator().manual_seed(derived_seed(seed, "control"))
+        purpose = derived_seed(seed, "candidates")
+        self.candidate_generator = torch.Generator().manual_seed(purpose)
 
     def lesson(self, rows: IntArray, envs: IntArray | None = None) -> Lesson:
         """Put the queries at `rows` in front of the student as it is now.
@@ -237,7 +244,15 @@ class Classroom:
             judged = self.opinions(rows, self.judged_store)
         envs = np.arange(len(rows)) if envs is None else envs
         tempering = self.config.tempering
-        return Lesson(rows, queries, forward, opinions, judged, envs, tempering)
+        candidates = None
+        if self.config.candidates is not None:
+            candidates = junior_candidates(
+                forward,
+                self.config.candidates,
+                self.config.random_candidates,
+                self.candidate_generator,
+            )
+        return Lesson(rows, queries, forward, opinions, judged, envs, tempering, candidates)
 
     def observe(self, lesson: Lesson) -> NDArray[np.float32]:
         """Observations of the lesson, `[batch, columns]`."""

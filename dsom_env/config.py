@@ -38,7 +38,9 @@ BUILT_IN_REWARDS = (
 LOG_SCORES = ("log_score", "filtered_log_score")
 # These withhold training triples from the student, to see what teaching does to them.
 WITHHOLDING_REWARDS = ("heldout", "heldout_adagrad", "validation")
-BUILT_IN_STUDENTS = ("complex", "distmult", "rotate")
+BUILT_IN_STUDENTS = ("complex", "distmult", "rotate", "transh", "refh", "roth", "atth")
+# Scorers that turn pairs of coordinates.
+OF_EVEN_RANK = ("refh", "roth", "atth")
 NEIGHBORS = ("one_hop", "same_relation", "answer")
 PARTITIONS = ("two_way", "three_way")
 MODULATIONS = ("own", "mspt")
@@ -68,7 +70,8 @@ class DSoMConfig:
         autoreset_mode: of the vector environment: `same_step`, `next_step` or `disabled`.
         cotrain: whether the student learns inside `step`; without, it is frozen.
         student: name of the student's scorer.
-        rank: complex dimensions of the student.
+        rank: dimensions of the student: complex ones of `complex` and `rotate`, half the width of
+            `distmult`, real ones of the hyperbolic scorers.
         learning_rate: of the student's Adagrad.
         regularisation: the student's λ of N3.
         gamma, alpha, beta, temperature, neighbors, partition, beta_warmup: see
@@ -80,7 +83,10 @@ class DSoMConfig:
         judged_folds: the same for the answers by which teachers are judged: what the state shows of
             them and what `gate` pays for. In-sample these are memory. None for those that teach.
         top_k: entities that the store lists per teacher; None for exact logits.
-        teacher_rank: complex dimensions of the teachers.
+        candidates: how many of the student's own best entities a soft label is about, beside the
+            answer and `random_candidates` others; None for all entities. See `dsom_env.junior`.
+        random_candidates: how many further entities, drawn at random for every query.
+        teacher_rank: dimensions of the teachers, as `rank`.
         teacher_learning_rate: of their Adagrad.
         teacher_regularisation: their λ of N3: a number, or numbers by teacher's name and, for
             the others, by `default`.
@@ -134,6 +140,8 @@ class DSoMConfig:
     folds: int = 1
     judged_folds: int | None = 3
     top_k: int | None = 64
+    candidates: int | None = None
+    random_candidates: int = 64
     teacher_rank: int = 64
     teacher_learning_rate: float = 0.1
     teacher_regularisation: float | Mapping[str, float] = 0.02
@@ -208,6 +216,7 @@ class DSoMConfig:
                 "teacher_modulation must be None where teacher_objective is not cross_entropy: "
                 f"co-trained teachers are not modulated, got {self.teacher_modulation!r}"
             )
+        self._check_sizes()
         object.__setattr__(self, "hide", _names("hide", self.hide))
         for group in self.hide:
             if group not in GROUPS:
@@ -242,6 +251,24 @@ class DSoMConfig:
             if not (is_number(value) and value >= 0):
                 mass = " or 'mass'" if argument in ("alpha", "beta") else ""
                 raise ValueError(f"{argument} must be a number ≥ 0{mass}, got {value!r}")
+
+    def _check_sizes(self) -> None:
+        for name, rank in (
+            (self.student, "rank"),
+            *((t, "teacher_rank") for t in self.teachers or ()),
+        ):
+            if name in OF_EVEN_RANK and getattr(self, rank) % 2:
+                raise ValueError(
+                    f"{rank}: {name} turns pairs of coordinates, so it must be even, got "
+                    f"{getattr(self, rank)}"
+                )
+        for argument in ("candidates", "random_candidates"):
+            value = getattr(self, argument)
+            none = argument == "candidates" and value is None
+            if not none and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+                raise ValueError(f"{argument} must be a whole number ≥ 0, got {value!r}")
+        if self.candidates == 0 and self.random_candidates == 0:
+            raise ValueError("candidates and random_candidates: a soft label needs some of either")
 
     def _check_teachers(self) -> None:
         if self.teachers is None:
@@ -313,6 +340,13 @@ class DSoMConfig:
         plain["dataset"] = dataset.name if isinstance(dataset, MultimodalGraph) else str(dataset)
         plain["teachers"] = list(self.teachers) if self.teachers is not None else None
         return plain
+
+
+def usual_teachers(graph: MultimodalGraph, fusing: str = "fused") -> tuple[str, ...]:
+    """The teachers of a graph where none are named: `structure`, its modalities, all of them."""
+    modalities = tuple(sorted(graph.modalities))
+    # A modality may have the name of a teacher of the registry, which then is what it means.
+    return tuple(dict.fromkeys(("structure", *modalities, *((fusing,) if modalities else ()))))
 
 
 def _by_name(value: object) -> Mapping[str, Any]:

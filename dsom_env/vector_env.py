@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dsom_env.actions import action_space, decode
 from dsom_env.columns import observation_columns
-from dsom_env.config import MOST_TEACHERS_FOR_SUBSETS, DSoMConfig
+from dsom_env.config import MOST_TEACHERS_FOR_SUBSETS, DSoMConfig, usual_teachers
 from dsom_env.objectives import ALONE, COTRAINED, information_columns, objective_name
 from graphs import MultimodalGraph, load_graph
 from graphs.naming import unknown
@@ -315,24 +315,16 @@ def _load(config: DSoMConfig) -> MultimodalGraph:
         raise ValueError(f"dataset: {error}") from error
 
 
-def usual_teachers(graph: MultimodalGraph, fusing: str = "fused") -> tuple[str, ...]:
-    """The teachers of a graph where none are named: structure, each modality, all of them."""
-    modalities = tuple(sorted(graph.modalities))
-    # A modality may have the name of a teacher of the registry, which then is what it means.
-    return tuple(dict.fromkeys(("structure", *modalities, *((fusing,) if modalities else ()))))
-
-
 def _teacher_names(config: DSoMConfig, graph: MultimodalGraph, fusing: str) -> tuple[str, ...]:
     """The chosen teachers, or the usual ones."""
     usual = usual_teachers(graph, fusing)
     names = usual if config.teachers is None else cast("tuple[str, ...]", config.teachers)
     for name in names:
         if name not in usual:
-            from teachers.registry import teacher_names
+            from teachers.registry import check_teacher
 
-            valid = teacher_names(graph)
-            if name not in valid:
-                raise unknown("teachers", name, valid)
+            # Cross-fitted answers can be asked of no student that was trained already.
+            check_teacher(name, graph, max(config.folds, config.judged_folds or 1))
     if isinstance(config.teacher_regularisation, Mapping):
         from teachers.registry import teacher_names
 

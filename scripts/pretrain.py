@@ -20,18 +20,16 @@ from tqdm import tqdm
 
 from agents.command_line import parse_names, parse_penalties, parse_setting, run
 from agents.cotraining_records import in_words, write_records
-from dsom_env.config import DSoMConfig
+from dsom_env.config import DSoMConfig, usual_teachers
 from dsom_env.objectives import ALONE, OBJECTIVES
-from dsom_env.vector_env import usual_teachers
 from graphs import load_graph
 from students.evaluation import evaluate_by_relation, evaluate_ranking
 from teachers.cached_store import open_store
 from teachers.pretraining import load_teachers, ship, teacher_history, teacher_key
-from teachers.registry import teacher_names
 
 # By the argument of `DSoMConfig`: the flag, and what it means.
 FLAGS = {
-    "teacher_rank": ("--rank", "complex dimensions"),
+    "teacher_rank": ("--rank", "dimensions, complex ones of all but hyperbolic scorers"),
     "teacher_learning_rate": ("--learning-rate", "of Adagrad"),
     "teacher_regularisation": ("--regularisation", "λ of N3, as in 0.1 or in 0.1,text=0.005"),
     "teacher_batch": ("--batch", "queries per update"),
@@ -45,7 +43,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     command.add_argument("--dataset", default="emoji")
-    command.add_argument("--teachers", type=parse_names, help="default: those of DSoM-v0")
+    command.add_argument(
+        "--teachers", type=parse_names, help="default: structure, one per modality, fused"
+    )
     command.add_argument("--folds", type=int, default=1, help="K ≥ 2 cross-fits (default: 1)")
     for setting, (flag, meaning) in FLAGS.items():
         default = getattr(DSoMConfig, setting)
@@ -81,9 +81,7 @@ def main() -> None:
     if arguments.out and not config.cotraining:
         raise ValueError(f"--out: teachers of objective {ALONE} have no records of their epochs")
     graph = load_graph(arguments.dataset)
-    names = arguments.teachers or tuple(
-        name for name in teacher_names(graph) if name in usual_teachers(graph)
-    )
+    names = arguments.teachers or usual_teachers(graph)
     if config.cotraining and not any(config.cotraining_of(name) for name in names):
         raise ValueError(f"--objective amid trains none of the teachers {', '.join(names)}")
     models = load_teachers(graph, names, config, arguments.folds, _say)

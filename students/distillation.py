@@ -6,13 +6,43 @@ no function here touches an array `[batch, entities]`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from graphs.numbers import is_number
+
+
+class Candidates(NamedTuple):
+    """Some entities for each row of a batch.
+
+    Attributes:
+        rows: int64 `[listed]`, ascending.
+        entities: int64 `[listed]`, ascending and distinct within a row.
+    """
+
+    rows: Tensor
+    entities: Tensor
+
+
+def find(lists: Candidates, wanted: Candidates, num_entities: int) -> tuple[Tensor, Tensor]:
+    """Where some entities are in the lists of their rows.
+
+    Args:
+        lists: where to look; not empty.
+        wanted: what to look for, in any order.
+        num_entities: `E`.
+
+    Returns:
+        Places in `lists`, int64 `[wanted]`, which mean something where the second, bool
+        `[wanted]`, is true.
+    """
+    listed = lists.rows * num_entities + lists.entities
+    keys = wanted.rows * num_entities + wanted.entities
+    places = torch.searchsorted(listed, keys).clamp_max(len(listed) - 1)
+    return places, listed[places] == keys
 
 
 @dataclass(frozen=True)
@@ -27,6 +57,8 @@ class SoftLabel:
         weight: float32 `[batch]`, how strongly a row is taught beside `γ`; rows of weight 0 learn
             from the hard label alone.
         num_entities: `E`.
+        only_listed: whether the label is about the listed entities and says nothing of the others
+            (`log_tail` is then `-inf`): the student's distribution is renormalised over these too.
     """
 
     rows: Tensor
@@ -35,6 +67,7 @@ class SoftLabel:
     log_tail: Tensor
     weight: Tensor
     num_entities: int
+    only_listed: bool = False
 
     def __len__(self) -> int:
         """Number of rows of the batch."""
@@ -64,13 +97,34 @@ class SoftLabel:
         if isinstance(temperature, Tensor):
             # What sums to one does so but for rounding, which would move a row at 1.
             normaliser = torch.where(temperature == 1.0, 0.0, normaliser)
-        return SoftLabel(
-            self.rows,
-            self.entities,
-            log_probs - normaliser.index_select(0, self.rows),
-            log_tail - normaliser,
-            self.weight,
-            self.num_entities,
+        return replace(
+            self,
+            log_probs=log_probs - normaliser.index_select(0, self.rows),
+            log_tail=log_tail - normaliser,
+        )
+
+    def among(self, candidates: Candidates) -> SoftLabel:
+        """The distribution renormalised over some entities of each row, and about no others.
+
+        Args:
+            candidates: at least one in every row.
+        """
+        rows, entities = candidates
+        log_probs = self.log_tail.index_select(0, rows)
+        if len(self.rows):
+            lists = Candidates(self.rows, self.entities)
+            places, listed = find(lists, candidates, self.num_entities)
+            log_probs = torch.where(listed, self.log_probs[places], log_probs)
+        nothing = torch.full_like(self.log_tail, -torch.inf)
+        normaliser = segment_logsumexp(rows, log_probs, len(self))
+        log_probs = log_probs - normaliser.index_select(0, rows)
+        return replace(
+            self,
+            rows=rows,
+            entities=entities,
+            log_probs=log_probs,
+            log_tail=nothing,
+            only_listed=True,
         )
 
     def block(self, start: int, stop: int) -> SoftLabel:
@@ -79,13 +133,13 @@ class SoftLabel:
             return self
         edges = torch.tensor([start, stop], device=self.rows.device)
         first, last = torch.searchsorted(self.rows, edges).tolist()
-        return SoftLabel(
-            self.rows[first:last] - start,
-            self.entities[first:last],
-            self.log_probs[first:last],
-            self.log_tail[start:stop],
-            self.weight[start:stop],
-            self.num_entities,
+        return replace(
+            self,
+            rows=self.rows[first:last] - start,
+            entities=self.entities[first:last],
+            log_probs=self.log_probs[first:last],
+            log_tail=self.log_tail[start:stop],
+            weight=self.weight[start:stop],
         )
 
     def dense(self) -> Tensor:

@@ -18,11 +18,14 @@ from torch import Tensor
 
 from graphs.csr import IntArray
 from students.distillation import (
+    Candidates,
     DistillationConfig,
     SoftLabel,
     distribution_normaliser,
+    find,
     segment_logsumexp,
 )
+from students.within import Within
 
 # Below this exponent a probability is nothing beside rounding, but its product with a small weight
 # would be a denormal number, and matrix products of denormals are 100 times slower on some
@@ -72,7 +75,8 @@ class RowLosses:
     (methods.md §1.1, reconstruction):
     `τ²·[KL(b^T‖b^S) + α·KL(p̂^T_N‖p̂^S_N) + β·KL(p̂^T_N̄‖p̂^S_N̄)]`, with `b` the masses of the parts.
     With α = b^T_N and β = b^T_N̄ it is exactly `τ²·KL(p^T‖p^S)`, and no neighbor is looked at;
-    with N = {t} it is DKD (exact).
+    with N = {t} it is DKD (exact). Labels about a few entities only have a divergence of their own,
+    see `Within`.
 
     Training queries with the same entity and relation have the same logits, and share a row of
     them. (The parts of such queries must be the same too: their neighbors, the answers among
@@ -107,7 +111,8 @@ class RowLosses:
         own = logits[row_of, answers]
         top = logits.amax(1)
         self.labels = [label for label in labels if bool(label.weight.any())]
-        temperature = config.temperature if self.labels else 1.0
+        dense = not all(label.only_listed for label in self.labels)
+        temperature = config.temperature if dense else 1.0
         # Not normalised: dividing by the row's sum is left to the weights of the gradient.
         self.soft = _exponentials(logits, top, temperature)
         self.soft_sum = self.soft.sum(1)
@@ -119,20 +124,27 @@ class RowLosses:
             self.hard_sum = self.hard.sum(1)
         self.cross_entropy = (self.hard_sum.log() + top)[row_of] - own
         self.divergence = torch.zeros_like(own)
-        self._parts: Sequence[_Plain | _Decoupled] = []
+        self._parts: Sequence[_Plain | _Decoupled | Within] = []
         if not self.labels:
+            return
+        tempered = [label.tempered(config.temperature) for label in self.labels]
+        if not dense:
+            self._parts = [Within(self, label) for label in tempered]
+            self._add_up()
             return
         self.log_normaliser = (self.soft_sum.log() + top / temperature)[row_of]
         total = (logits.sum(1) / temperature)[row_of]
-        tempered = [label.tempered(temperature) for label in self.labels]
         if config.is_plain and beta_scale == 1.0:
             self._parts = [_Plain(self, label, total) for label in tempered]
         else:
             near = Near.of(neighbors, answers)
             student = _StudentParts(self, near, total)
             self._parts = [_Decoupled(self, label, student, beta_scale) for label in tempered]
+        self._add_up()
+
+    def _add_up(self) -> None:
         for part in self._parts:
-            weighted = part.label.weight * temperature**2 * part.divergence
+            weighted = part.label.weight * self.config.temperature**2 * part.divergence
             self.divergence += torch.where(part.label.weight > 0, weighted, 0.0)
 
     def gradient(self, by_cross_entropy: Tensor, by_divergence: Tensor) -> Tensor:
@@ -281,16 +293,14 @@ class _Decoupled:
         self.label, self.student = label, student
         config, near, count = losses.config, student.near, len(label)
         width = label.num_entities
-        label_keys = label.rows * width + label.entities
-        near_keys = near.rows * width + near.entities
-        places = torch.searchsorted(label_keys, near_keys).clamp_max(max(len(label_keys) - 1, 0))
         hit = torch.zeros_like(near.answer)
         self.log_teacher = label.log_tail[near.rows]
-        if len(label_keys):
-            hit = label_keys[places] == near_keys
+        self.far = torch.ones_like(label.rows, dtype=torch.bool)
+        if len(label.rows):
+            lists = Candidates(label.rows, label.entities)
+            places, hit = find(lists, Candidates(near.rows, near.entities), width)
             self.log_teacher = torch.where(hit, label.log_probs[places], self.log_teacher)
-        self.far = torch.ones(len(label_keys), dtype=torch.bool, device=label_keys.device)
-        self.far[places[hit]] = False
+            self.far[places[hit]] = False
         rows = label.rows[self.far]
         log_probs = label.log_probs[self.far]
         sizes = label.tail_sizes() - _sum_rows(near.rows, (~hit).to(label.log_tail.dtype), count)

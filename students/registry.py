@@ -9,6 +9,7 @@ import torch
 from graphs.naming import unknown
 from students.complex import ComplEx
 from students.distmult import DistMult
+from students.hyperbolic import AttH, RefH, RotH, TransH
 from students.rotate import RotatE
 from students.scorer import Scorer
 
@@ -16,6 +17,10 @@ STUDENTS: dict[str, Callable[..., Scorer]] = {
     "complex": ComplEx,
     "distmult": DistMult,
     "rotate": RotatE,
+    "transh": TransH,
+    "refh": RefH,
+    "roth": RotH,
+    "atth": AttH,
 }
 
 

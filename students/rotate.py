@@ -13,10 +13,10 @@ from students.scorer import Scorer, entity_owners, normal_table, relation_owners
 
 
 class RotatE(Scorer):
-    """Score `margin − ‖h∘r − t‖²`, with `r` a rotation of each complex coordinate.
+    """Score `−s·‖h∘r − t‖²`, with `r` a rotation of each complex coordinate and a learned `s`.
 
-    The squared distance (unlike the paper's sum of moduli) expands into one matrix product, so a
-    score costs what ComplEx's does; stated here because it is not the paper's norm.
+    The squared distance (unlike the paper's sum of moduli) is an inner product of somewhat longer
+    vectors, so a score costs what ComplEx's does; stated here because it is not the paper's norm.
 
     Args:
         num_entities: `E`.
@@ -47,8 +47,10 @@ class RotatE(Scorer):
         return torch.cat([phases.cos(), phases.sin()], dim=1)
 
     def entity_vectors(self) -> Tensor:
-        """The free table, `[entities, 2·rank]`."""
-        return self.entity_table
+        """`[t, ‖t‖², 1]`, `[entities, 2·rank + 2]`."""
+        table = self.entity_table
+        squares = table.square().sum(1, keepdim=True)
+        return torch.cat([table, squares, torch.ones_like(squares)], dim=1)
 
     def row_owners(self) -> dict[str, Tensor]:
         """Rows by entity and by relation."""
@@ -58,30 +60,28 @@ class RotatE(Scorer):
         }
 
     def query_vectors(self, table: Tensor, entities: Tensor, relations: Tensor) -> Tensor:
-        """Rotated heads, `[batch, 2·rank]`."""
-        return complex_product(F.embedding(entities, table), self._rotations(relations))
-
-    def compare(self, queries: Tensor, candidates: Tensor) -> Tensor:
-        """Scaled negative squared distances, `[batch, candidates]`."""
-        distances = (
-            queries.square().sum(1, keepdim=True)
-            - 2 * queries @ candidates.T
-            + candidates.square().sum(1)
+        """Of rotated heads `q`, `s·[2q, −1, −‖q‖²]`, `[batch, 2·rank + 2]`."""
+        rotated = complex_product(self._heads(table, entities), self._rotations(relations))
+        squares = rotated.square().sum(1, keepdim=True)
+        return self.log_scale.exp() * torch.cat(
+            [2 * rotated, -torch.ones_like(squares), -squares], dim=1
         )
-        return -self.log_scale.exp() * distances
+
+    def _heads(self, table: Tensor, entities: Tensor) -> Tensor:
+        return F.embedding(entities, table)[:, :-2]
 
     def factor_moduli(
         self, table: Tensor, entities: Tensor, relations: Tensor, answers: Tensor
     ) -> list[Tensor]:
         """Complex moduli of head and tail; rotations have modulus one and need no penalty."""
         return [
-            complex_moduli(F.embedding(entities, table)),
-            complex_moduli(F.embedding(answers, table)),
+            complex_moduli(self._heads(table, entities)),
+            complex_moduli(self._heads(table, answers)),
         ]
 
     def summary(self, table: Tensor, entities: Tensor, relations: Tensor) -> Tensor:
         """Root mean squares of entity, rotation and query vectors, `[batch, 3]`."""
-        entity = F.embedding(entities, table)
+        entity = self._heads(table, entities)
         rotation = self._rotations(relations)
         parts = (entity, rotation, complex_product(entity, rotation))
         return torch.stack([root_mean_square(part) for part in parts], dim=1)

@@ -135,7 +135,8 @@ class Trainer:
         self, forward: Forward, labels: Sequence[SoftLabel], block: Block
     ) -> RowLosses:
         """Losses of a block, and on demand their gradient."""
-        plain = not labels or (self.distillation.is_plain and self.beta_scale == 1.0)
+        plain = self.distillation.is_plain and self.beta_scale == 1.0
+        plain = plain or all(label.only_listed for label in labels)
         first, last = block.first, block.last
         nobody = forward.queries.entities[:0]
         neighbors = (nobody, nobody)

@@ -30,6 +30,7 @@ from teachers.amid import CotrainingConfig
 from teachers.cotraining import COTRAINED, Note, Record, cotrain
 from teachers.fitting import fit_trainer
 from teachers.information import reserve
+from teachers.junior import is_junior, junior_key, load_junior
 from teachers.modulation import Modulation, Modulator
 from teachers.questioning import fold_of_queries
 from teachers.registry import TEACHERS, fuses, make_teacher
@@ -96,6 +97,9 @@ def teacher_key(
     graph: MultimodalGraph, name: str, config: PretrainingConfig, folds: int, fold: int
 ) -> str:
     """Hash of everything that decides a teacher's weights; of code, that of plugged-in teachers."""
+    if is_junior(name):
+        # Trained elsewhere: how teachers are trained here does not matter.
+        return config_hash({"graph": graph.fingerprint, "junior": junior_key(name)})
     settings = asdict(replace(config, regularisation=config.of(name).regularisation))
     del settings["regularisation_of"]  # what others have does not matter
     cotrained = config.cotraining_of(name)
@@ -233,7 +237,12 @@ def load_teacher(
     fold: int = 0,
     report: Report | None = None,
 ) -> Scorer:
-    """A trained teacher: the one that ships, else the cached one, else trained now and cached."""
+    """A trained teacher: the one that ships, else the cached one, else trained now and cached.
+
+    A Junior is found where its trial left it.
+    """
+    if is_junior(name):
+        return load_junior(name, graph, folds)
     key = teacher_key(graph, name, config, folds, fold)
     folder = _found(key)
     if folder:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphs.csr import IntArray
-from students.distillation import SoftLabel, distribution_normaliser
+from students.distillation import Candidates, SoftLabel, distribution_normaliser, find
 
 Combination = Literal["log_probs", "probs", "per_teacher"]
 COMBINATIONS: tuple[str, ...] = ("log_probs", "probs", "per_teacher")
@@ -82,6 +82,22 @@ class Opinions:
         log_probs = torch.where(taught.index_select(0, self.rows), log_probs, 0.0)
         log_tail = torch.where(taught, log_tail, 0.0)
         return [self._label(log_probs, log_tail, strength)]
+
+    def among(self, candidates: Candidates) -> Tensor:
+        """Every teacher's log-probabilities of some entities, float32 `[candidates, teachers]`.
+
+        An entity that the store does not list for a query has each teacher's mean over those that
+        it does not list (`log_tail`).
+
+        Args:
+            candidates: entities of the batch's rows.
+        """
+        log_probs = self.log_tail.index_select(0, candidates.rows)
+        if not len(self.rows):
+            return log_probs
+        lists = Candidates(self.rows, self.entities)
+        places, listed = find(lists, candidates, self.num_entities)
+        return torch.where(listed[:, None], self.log_probs[places], log_probs)
 
     def _label(self, log_probs: Tensor, log_tail: Tensor, weight: Tensor) -> SoftLabel:
         """A label that sums to one, which means do not, nor values stored in half precision."""

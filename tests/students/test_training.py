@@ -1,11 +1,15 @@
 """The one training step against plain autograd, and its copies and checkpoints."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from graphs import MultimodalGraph
+from students import forward as forward_module
 from students.complex import ComplEx
 from students.distillation import DistillationConfig, SoftLabel
 from students.training import DivergedError, Trainer, TrainingConfig
@@ -119,6 +123,37 @@ def test_a_pull_that_is_not_finite_changes_nothing(small_graph: MultimodalGraph)
         trainer.update(forward, pull=torch.full_like(forward.vectors, torch.nan))
     for name, value in trainer.scorer.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+class Scaled(ComplEx):
+    """A geometry of its own, with a parameter of its own in `compare`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.scale = torch.nn.Parameter(torch.tensor(1.5))
+
+    def compare(self, queries: Tensor, candidates: Tensor) -> Tensor:
+        return (self.scale * queries @ candidates.T).tanh()
+
+
+def test_other_geometries_are_pulled_back_by_autograd(
+    small_graph: MultimodalGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Block by block; of the parameters in `compare` too."""
+    monkeypatch.setattr(forward_module, "BLOCK_ELEMENTS", 7 * small_graph.num_entities)
+    sizes = small_graph.num_entities, small_graph.num_relations, 6
+    scorer = Scaled(*sizes, generator=torch.Generator().manual_seed(0), init_scale=0.3)
+    trainer = Trainer(scorer, small_graph)
+    queries = small_graph.queries("train")[slice(0, 20)]
+    found = trainer.gradient(queries)
+    entities, relations, answers = map(
+        torch.from_numpy, (queries.entities, queries.relations, queries.answers)
+    )
+    loss = F.cross_entropy(scorer(entities, relations), answers)
+    for (name, value), expected in zip(
+        found.items(), torch.autograd.grad(loss, list(scorer.parameters())), strict=True
+    ):
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_gamma_zero_is_hard_labels_only(small_graph: MultimodalGraph) -> None:

@@ -21,6 +21,7 @@ from teachers.pretraining import (
     teacher_key,
 )
 from teachers.registry import TEACHERS, make_teacher, teacher_names
+from teachers.triples import MULDE
 from tests.conftest import LoadSource
 
 CONFIG = PretrainingConfig(rank=4, max_epochs=4, evaluate_every=1, patience=2)
@@ -42,7 +43,7 @@ def half_without_images(graph: MultimodalGraph) -> MultimodalGraph:
     return replace(graph, modalities={**graph.modalities, "image": part})
 
 
-@pytest.mark.parametrize("name", ["structure", "text", "image", "fused", "attentive"])
+@pytest.mark.parametrize("name", ["structure", "text", "image", "fused", "attentive", *MULDE])
 def test_contract(name: str, small_graph: MultimodalGraph) -> None:
     graph = half_without_images(small_graph)
     state = torch.get_rng_state()
@@ -160,10 +161,11 @@ def test_uniform_teacher_knows_nothing(small_graph: MultimodalGraph) -> None:
 
 
 def test_names_follow_the_graph(small_graph: MultimodalGraph) -> None:
-    registered = {"structure", "fused", "attentive", "uniform"}
-    assert set(teacher_names(small_graph)) == registered | {"image", "text"}
+    of_triples = {"structure", "uniform", "rotate", "transh", "refh", "roth", "atth"}
+    expected = of_triples | {"fused", "attentive", "image", "text"}
+    assert set(teacher_names(small_graph)) == expected
     bare = replace(small_graph, modalities={})
-    assert set(teacher_names(bare)) == {"structure", "uniform"}
+    assert set(teacher_names(bare)) == of_triples
     with pytest.raises(ValueError, match="did you mean 'text'"):
         make_teacher("texts", small_graph, 4, torch.Generator())
 

@@ -1,0 +1,102 @@
+"""A trained student in one file, which says itself what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from graphs.files import atomic_write
+from students.registry import STUDENTS, make_student
+from students.scorer import Scorer
+
+FILE = "student.safetensors"
+
+
+@dataclass(frozen=True)
+class About:
+    """What a saved student is, written into the header of its file.
+
+    Attributes:
+        student: name of its scorer.
+        rank: of its scorer.
+        num_entities: `E`.
+        num_relations: `R`.
+        graph: fingerprint of the graph that it belongs to.
+        taught: fingerprint of the graph that it learned from: `graph` unless triples were withheld.
+    """
+
+    student: str
+    rank: int
+    num_entities: int
+    num_relations: int
+    graph: str
+    taught: str
+
+    def header(self) -> dict[str, str]:
+        """As safetensors wants it."""
+        return {name: str(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def of(cls, header: Mapping[str, str]) -> About:
+        """From a header.
+
+        Raises:
+            KeyError: an entry is missing.
+            ValueError: a number is none.
+        """
+        numbers = {name: int(header[name]) for name in ("rank", "num_entities", "num_relations")}
+        names = {name: header[name] for name in ("student", "graph", "taught")}
+        return cls(**names, **numbers)  # type: ignore[arg-type]
+
+
+def save_student(path: Path, weights: Mapping[str, Tensor], about: About) -> None:
+    """Write a student's weights, atomically."""
+    contiguous = {name: value.contiguous().cpu() for name, value in weights.items()}
+    atomic_write(path, safetensors.torch.save(contiguous, metadata=about.header()))
+
+
+def read_about(path: Path) -> About:
+    """What the file at `path` holds.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it holds no student, or one of a version that did not say which.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: expected the student of a finished trial")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return About.of(file.metadata() or {})
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} does not hold a student: {error}") from None
+    except KeyError as error:
+        raise ValueError(
+            f"{path} does not say what student it holds ({error} is missing from its header); run "
+            "its trial again"
+        ) from None
+
+
+def load_student(path: Path) -> tuple[Scorer, About]:
+    """The student in the file at `path`, without gradients.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it holds none, or one of a scorer that is not registered.
+    """
+    about = read_about(path)
+    if about.student not in STUDENTS:
+        raise ValueError(f"{path} holds a {about.student!r} student, and none is registered")
+    scorer = make_student(
+        about.student, about.num_entities, about.num_relations, about.rank, torch.Generator()
+    )
+    try:
+        scorer.load_state_dict(safetensors.torch.load_file(path))
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{path} does not hold a {about.student} student: {error}") from None
+    return scorer.requires_grad_(False), about
