@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ from agents.recording import RecordedStudent, open_writer
 from agents.registry import AgentSpec
 from agents.trial_config import (
     FORMAT,
+    REHEARSAL,
     TrialConfig,
     environment_of,
     hyperparameters_of,
+    rehearsal_of,
     resolve,
 )
 from dsom_env.classroom import Classroom, derived_seed
@@ -290,6 +293,7 @@ def make_learner(config: TrialConfig, spec: AgentSpec, env: SB3VecEnv) -> Any:
     """The Stable-Baselines3 algorithm of a learner, not yet trained."""
     assert spec.learner is not None  # noqa: S101 - the caller dispatched on it
     parameters = hyperparameters_of(config)
+    algorithm = {k: v for k, v in parameters["algorithm"].items() if k != REHEARSAL}
     return spec.learner(
         env,
         horizon=environment_of(config).get("horizon", DSoMConfig.horizon),
@@ -297,8 +301,38 @@ def make_learner(config: TrialConfig, spec: AgentSpec, env: SB3VecEnv) -> Any:
         # Given to the constructor, so that it also decides the policy's initial weights.
         seed=derived_seed(config.seed, "agent"),
         device="cpu",
-        **parameters["algorithm"],
+        **algorithm,
     )
+
+
+def _rehearse(config: TrialConfig, teachers: tuple[str, ...], model: Any) -> None:
+    """Let a learner practise on a student that does not learn, before the one that counts does.
+
+    A student remembers what it was taught while its agent was still guessing. Rewards that need no
+    update can be had without any.
+    """
+    epochs = rehearsal_of(config)
+    if not epochs:
+        return
+    arguments = environment_of(config) | {"cotrain": False}
+    env: Any = make_environment(config, teachers, arguments)
+    env.reset(seed=derived_seed(config.seed, "rehearsal"))
+    steps = round(epochs * len(env.unwrapped.classroom.taught_rows))
+    model.set_env(SB3VecEnv(env))
+    model.learn(steps, log_interval=None)
+    env.close()
+
+
+@contextmanager
+def _finite(config: TrialConfig, model: Any) -> Iterator[None]:
+    """Say in one sentence that a policy has diverged."""
+    try:
+        yield
+    except ValueError as error:
+        # The distributions of a policy that has diverged refuse its logits, in words about those.
+        if all(bool(weights.isfinite().all()) for weights in model.policy.parameters()):
+            raise
+        raise DivergedError(f"the weights of {config.agent}'s policy are not finite") from error
 
 
 def _run_learner(
@@ -314,22 +348,21 @@ def _run_learner(
     recorded = RecordedStudent(make_environment(config, teachers, arguments), config.epochs, writer)
     env = SB3VecEnv(recorded)
     model = make_learner(config, spec, env)
+    quiet = Logger(None, [])
+    model.set_logger(quiet)
+    with _finite(config, model):
+        _rehearse(config, teachers, model)
+    model.set_env(env)
     # Stable-Baselines3 has just seeded the environment with its own seed; the student has the
     # trial's. The budget is known from the first reset on; `learn` resets once more.
     recorded.reset(seed=config.seed)
     env.seed(config.seed)
     # Without a folder Stable-Baselines3 would make one of its own in the temporary folder.
-    quiet = Logger(None, [])
     model.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]) if folder else quiet)
     callback = _StopWhenSpent(recorded, on_epoch)
     # Schedules (DQN's exploration, decaying rates) run over the budget; the callback ends it.
-    try:
+    with _finite(config, model):
         model.learn(recorded.steps * recorded.num_envs, callback=callback, log_interval=8)
-    except ValueError as error:
-        # The distributions of a policy that has diverged refuse its logits, in words about those.
-        if all(bool(weights.isfinite().all()) for weights in model.policy.parameters()):
-            raise
-        raise DivergedError(f"the weights of {config.agent}'s policy are not finite") from error
     used = {name: arguments[name] for name in parameters["environment"]}
     mode = arguments.get("action_mode", DSoMConfig.action_mode)
     preferences, kind = learned_preferences(model, recorded.classroom, mode)

@@ -25,6 +25,7 @@ from dsom_env.stream import taught_graph
 from graphs import MultimodalGraph, load_graph
 from graphs.files import config_hash
 from graphs.naming import unknown
+from graphs.numbers import is_number
 from graphs.plugged_in import plugged_in_code
 from students.registry import STUDENTS
 from teachers.cached_store import open_store
@@ -32,6 +33,8 @@ from teachers.junior import is_junior, junior_key
 from teachers.registry import TEACHERS
 
 FORMAT = 1
+# Hyperparameter of every learner, and no argument of its algorithm: see `rehearsal_of`.
+REHEARSAL = "rehearsal"
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,8 @@ def resolve(config: TrialConfig) -> tuple[AgentSpec, tuple[str, ...]]:
         _teachers_of(config)
     elif is_variant(config.agent):
         raise ValueError(f"{config.agent}: a variant needs changes of {base_agent(config.agent)}")
+    if spec.learner:
+        rehearsal_of(config)
     mode = config.settled.get("action_mode")
     # Policies that do not learn write masks, whatever form an action has.
     if spec.learner and mode is not None and mode not in spec.action_modes:
@@ -155,7 +160,7 @@ def changeable(config: TrialConfig, spec: AgentSpec) -> dict[str, set[str]]:
     arguments = {field.name for field in fields(DSoMConfig)} - {"dataset", "teachers"}
     valid = {"environment": arguments}
     if spec.learner or spec.arguments:
-        valid["algorithm"] = {*spec.arguments, *present["algorithm"]}
+        valid["algorithm"] = {*spec.arguments, *present["algorithm"], REHEARSAL}
     if spec.learner:
         valid["policy"] = {"net_arch", *present["policy"]}
     return valid
@@ -188,6 +193,23 @@ def _check_settings(names: Iterable[str]) -> None:
             raise ValueError(f"{name} has an option of its own here: use {option}")
         if name not in valid:
             raise unknown("keyword", name, valid)
+
+
+def rehearsal_of(config: TrialConfig) -> float:
+    """Epochs for which a learner practises on a student that does not learn (`algorithm`).
+
+    Raises:
+        ValueError: no number ≥ 0, or the reward needs a student that learns.
+    """
+    epochs = hyperparameters_of(config)["algorithm"].get(REHEARSAL, 0)
+    if not (is_number(epochs) and epochs >= 0):
+        raise ValueError(f"{REHEARSAL} must be a number of epochs ≥ 0, got {epochs!r}")
+    if epochs:
+        try:
+            DSoMConfig.from_kwargs(**environment_of(config) | {"cotrain": False})
+        except ValueError as error:
+            raise ValueError(f"{REHEARSAL} of {config.agent}: {error}") from None
+    return float(epochs)
 
 
 def fill_caches(

@@ -29,10 +29,19 @@ BUILT_IN_REWARDS = (
     "filtered_gate",
     "log_score",
     "filtered_log_score",
+    "filtered_log_gain",
     "advantage",
     "heldout",
     "heldout_adagrad",
     "validation",
+)
+# What teachers say decides these, so that they are paid where the student does not learn, too.
+FROZEN_REWARDS = (
+    "gate",
+    "filtered_gate",
+    "log_score",
+    "filtered_log_score",
+    "filtered_log_gain",
 )
 # Of these the usual bonus is the unit.
 LOG_SCORES = ("log_score", "filtered_log_score")
@@ -204,10 +213,10 @@ class DSoMConfig:
             if getattr(self, argument) is not None:
                 _require_count(argument, getattr(self, argument))
         self._check_numbers()
-        if not self.cotrain and self.reward != "gate":
+        if not (self.cotrain or all(part in FROZEN_REWARDS for part in self.rewards)):
             raise ValueError(
-                f"reward {self.reward!r} needs a student that learns; with cotrain=False the only "
-                "reward is 'gate'"
+                f"reward {self.reward!r} needs a student that learns; with cotrain=False it must "
+                f"be one of {', '.join(FROZEN_REWARDS)}"
             )
         self._check_teachers()
         cotrained = self.teacher_objective != ALONE and cotraining_of(self.teacher_objective)

@@ -66,7 +66,10 @@ class Scene:
 
 
 class TeachFrozen:
-    """Steps through queries with a student that does not learn; the reward is `gate`.
+    """Steps through queries with a student that does not learn.
+
+    With `cotrain=False` it pays the configured reward; without the wrapper of an environment that
+    was to co-train, `gate`, since the configured one may need an update.
 
     Args:
         classroom: the world.
@@ -85,8 +88,9 @@ class TeachFrozen:
         self.shown = classroom
 
     def _make_reward(self) -> Reward:
-        # Whatever the config says: only `gate` can be priced without an update.
-        return Gate(self.classroom)
+        return (
+            Gate(self.classroom) if self.classroom.config.cotrain else make_reward(self.classroom)
+        )
 
     @with_gradients
     def start_student(self, seed: int, batch: int) -> None:

@@ -190,6 +190,25 @@ class FilteredLogScore(LogScore):
     filtered = True
 
 
+class FilteredLogGain(FilteredLogScore):
+    """`log p^a_t − log p^all_t`, filtered: what leaving some teachers out brings (ours).
+
+    `filtered_log_score` less what all teachers together would have earned on the same query, in
+    nats. The difference does not depend on the choice, so that the best policy is the same; but
+    most of a score is how hard the query is, which is noise to whoever compares subsets of
+    teachers, and cancels here. All teachers earn 0, and nobody earns what the uniform
+    distribution deserves.
+    """
+
+    def after_update(
+        self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: NDArray[np.bool_]
+    ) -> Rewards:
+        """See the class."""
+        chosen = super().after_update(lesson, weights, report, ends)
+        everybody = super().after_update(lesson, np.ones_like(weights), report, ends)
+        return (chosen - everybody) * self.classroom.observer.log_entities
+
+
 class Advantage(Reward):
     """MTKD-RL's normalised reward: `clip((ρ − mean ρ)/std ρ, 0, 1)`, `ρ = −(CE + Σ a_k KL_k)`.
 
@@ -349,6 +368,7 @@ REWARDS: dict[str, Callable[[Classroom], Reward]] = {
     "filtered_gate": FilteredGate,
     "log_score": LogScore,
     "filtered_log_score": FilteredLogScore,
+    "filtered_log_gain": FilteredLogGain,
     "advantage": Advantage,
     "heldout": HeldOut,
     "heldout_adagrad": HeldOutAdagrad,

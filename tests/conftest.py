@@ -22,8 +22,11 @@ SMALL = "planted:entities=160,relations=4,blocks=2,tails_per_head=3"
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One cache for the whole session, so that teachers are trained once."""
-    folder = tmp_path_factory.mktemp("cache")
+    """One cache for the whole session, its workers included: teachers are trained once."""
+    workers = "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if workers else base) / "cache"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DSOM_CACHE", str(folder))
         yield folder

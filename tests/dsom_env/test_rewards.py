@@ -206,6 +206,26 @@ def test_rewards_see_the_tempered_label(reward: str, combination: str) -> None:
     assert (np.abs(rewards) > 1e-3).any()
 
 
+@pytest.mark.parametrize("combination", ["log_probs", "per_teacher"])
+def test_the_gain_is_the_score_beyond_that_of_all_teachers(combination: str) -> None:
+    """In nats, row by row; so the best choice stays the best, and all teachers earn nothing."""
+    masks = np.random.default_rng(1).integers(0, 2, (16, 4))
+    masks[0], masks[1] = 0, 1
+    paid = {}
+    for reward in ("filtered_log_score", "filtered_log_gain"):
+        for chosen in (masks, np.ones_like(masks)):
+            settings = {"combination": combination, "bonus": 0.0, "judged_folds": 3}
+            env = make(16, reward=reward, **settings)
+            env.reset(seed=0)
+            paid[reward, chosen is masks] = env.step(chosen)[1]
+    score, of_all = (paid["filtered_log_score", chosen] for chosen in (True, False))
+    gain = paid["filtered_log_gain", True]
+    np.testing.assert_allclose(gain, (score - of_all) * np.log(160), atol=1e-5)
+    np.testing.assert_allclose(paid["filtered_log_gain", False], 0.0, atol=1e-6)
+    assert gain[1] == 0.0
+    assert gain.std() < (score * np.log(160)).std()
+
+
 def test_advantage_sees_the_tempered_labels() -> None:
     """Divergences from the sharpened teachers, each apart, by dense softmaxes."""
     env = make(16, reward="advantage", action_mode="tempered", temperature=1.0, gamma=0.0)
