@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -126,14 +126,15 @@ def resolve(config: TrialConfig) -> tuple[AgentSpec, tuple[str, ...]]:
     """
     _check_settings(config.environment)
     common = replace(config, changes={}) if config.changes else config
-    teachers = _teachers_of(common)
+    # Who is judged is a learner's business, and not known yet.
+    teachers = _teachers_of(common, {"judged_folds": None} | common.settled)
     spec = agent_spec(config.agent, teachers)
     if config.changes:
         _check_changes(config, spec)
-        # The values.
-        _teachers_of(config)
     elif is_variant(config.agent):
         raise ValueError(f"{config.agent}: a variant needs changes of {base_agent(config.agent)}")
+    # The values, which a learner's YAML and the changes have a say in.
+    _teachers_of(config, environment_of(config))
     if spec.learner:
         rehearsal_of(config)
     mode = config.settled.get("action_mode")
@@ -146,9 +147,9 @@ def resolve(config: TrialConfig) -> tuple[AgentSpec, tuple[str, ...]]:
     return spec, spec.teachers or teachers
 
 
-def _teachers_of(config: TrialConfig) -> tuple[str, ...]:
+def _teachers_of(config: TrialConfig, environment: Mapping[str, Any]) -> tuple[str, ...]:
     """The teachers of the environment, which refuses what it cannot be made of."""
-    arguments = {"dataset": config.dataset, "teachers": config.teachers, **config.settled}
+    arguments = {"dataset": config.dataset, "teachers": config.teachers, **environment}
     env: Any = gym.make_vec("DSoM-v0", num_envs=config.batch, **arguments)
     teachers: tuple[str, ...] = env.unwrapped.teachers
     return teachers
@@ -160,8 +161,9 @@ def changeable(config: TrialConfig, spec: AgentSpec) -> dict[str, set[str]]:
     arguments = {field.name for field in fields(DSoMConfig)} - {"dataset", "teachers"}
     valid = {"environment": arguments}
     if spec.learner or spec.arguments:
-        valid["algorithm"] = {*spec.arguments, *present["algorithm"], REHEARSAL}
+        valid["algorithm"] = {*spec.arguments, *present["algorithm"]}
     if spec.learner:
+        valid["algorithm"].add(REHEARSAL)
         valid["policy"] = {"net_arch", *present["policy"]}
     return valid
 

@@ -29,7 +29,6 @@ class ContinualConfig(DSoMConfig):
     method, for the student's improvement, and sees everything.
 
     Attributes:
-        reward: see `DSoMConfig`.
         judged_folds: None or 1.
         hide: see `DSoMConfig`.
         tasks: into how many the graph is cut.
@@ -47,7 +46,6 @@ class ContinualConfig(DSoMConfig):
             student's.
     """
 
-    reward: str | None = "improvement"
     judged_folds: int | None = None
     hide: Sequence[str] = ()
     tasks: int = 5
@@ -65,6 +63,8 @@ class ContinualConfig(DSoMConfig):
         Raises:
             ValueError: names the argument, and the nearest valid name where there is one.
         """
+        if self.reward is None and self.cotrain:
+            object.__setattr__(self, "reward", "improvement")
         super().__post_init__()
         if self.arrival not in ARRIVALS:
             raise unknown("arrival", self.arrival, ARRIVALS)

@@ -12,7 +12,13 @@ from torch.nn import functional as F
 from students import hyperboloid
 from students.ball import exp_map, mobius_add, on_hyperboloid, project, turn_pairs
 from students.hyperboloid import Columns, Rows
-from students.scorer import Scorer, normal_table, root_mean_square
+from students.scorer import (
+    Scorer,
+    entity_owners,
+    normal_table,
+    relation_owners,
+    root_mean_square,
+)
 
 # Flatter than this, `c·d²` drowns in the rounding of `cosh(√c·d)`: d² is off by 2e-7/c.
 LEAST_CURVATURE = 1e-3
@@ -91,6 +97,12 @@ class Hyperbolic(Scorer):
     def curvatures(self, relations: Tensor) -> Tensor:
         """Curvatures of the relations, above 0, `[batch, 1]`."""
         return F.softplus(F.embedding(relations, self.curvature_table)).clamp_min(LEAST_CURVATURE)
+
+    def row_owners(self) -> dict[str, Tensor]:
+        """Rows by entity and, in all other tables, by relation."""
+        owners = relation_owners(self.num_relations)
+        names = dict.fromkeys((name for name, _ in self.named_parameters()), owners)
+        return names | {"entity_table": entity_owners(self.num_entities)}
 
     def entity_vectors(self) -> Tensor:
         """The free table, `[entities, rank + 1]`."""

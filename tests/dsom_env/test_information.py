@@ -18,7 +18,7 @@ from teachers.pretraining import load_teacher
 from tests.dsom_env.test_contracts import SMALL
 
 OBJECTIVE = {"name": "amid", "student_rank": 4, "width": 8, "auxiliary": 2}
-TOGETHER = {**SMALL, "teacher_epochs": 3, "teacher_objective": OBJECTIVE}
+TOGETHER = {**SMALL, "teacher_epochs": 3, "teacher_objective": OBJECTIVE, "judged_folds": None}
 NAMES = tuple(f"fused_information_{other}" for other in ("student", "image", "text"))
 
 
@@ -56,7 +56,7 @@ def test_equal_questions_have_equal_estimates_whatever_their_answer() -> None:
 
 
 def test_they_are_a_group_and_hide_without_a_trace() -> None:
-    whole, less = make_vec(), make_vec(hide=["information"])
+    whole, less = make_vec(), make_vec(hide=["answer", "information"])
     everything, _ = whole.reset(seed=0)
     observation, _ = less.reset(seed=0)
     assert less.unwrapped.feature_names == whole.unwrapped.feature_names[:-3]

@@ -86,6 +86,7 @@ def test_another_file_is_another_trial(
 
 
 def make(**arguments: Any) -> Any:
+    arguments = {"judged_folds": None, **arguments}
     return gym.make_vec("DSoM-v0", num_envs=8, rank=4, teacher_rank=4, **arguments)
 
 
