@@ -1,13 +1,17 @@
 """Print a comparison as a table of paired differences, in Markdown: agents beside controls.
 
 python scripts/differences.py runs/planted-medium --controls all,random,fixed
+
+Of several runs, on as many graphs, differences are paired by graph, each the mean over its seeds:
+intervals then say what to expect of another graph of the kind, and not of other initial weights.
+
+python scripts/differences.py runs/planted-hard-* --controls all,random
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from functools import partial
 from pathlib import Path
 
 from agents.command_line import parse_names, read_json, results_files, run
@@ -21,13 +25,19 @@ def main() -> None:
     command = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    command.add_argument("run", type=Path, help="folder of a comparison, or its results.json")
+    command.add_argument(
+        "runs", type=Path, nargs="+", help="folder of a comparison, or its results.json"
+    )
     command.add_argument(
         "--controls", type=parse_names, help="whom to subtract (default: the controls that ran)"
     )
     arguments = command.parse_args()
-    (path,) = results_files([arguments.run])
-    sys.stdout.write(read_json(path, partial(render_differences, controls=arguments.controls)))
+    documents = []
+    for path in results_files(arguments.runs):
+        # Each is checked alone, so that a bad one is named.
+        read_json(path, lambda document: render_differences([document], arguments.controls))
+        documents.append(read_json(path, lambda document: document))
+    sys.stdout.write(render_differences(documents, arguments.controls))
 
 
 if __name__ == "__main__":

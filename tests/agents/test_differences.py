@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def rows_of(page: str) -> list[list[str]]:
 
 
 def test_rows_by_hand() -> None:
-    header, _, *rows = rows_of(render_differences(comparison()))
+    header, _, *rows = rows_of(render_differences([comparison()]))
     assert header == ["agent", "test MRR", "− `all`"]
     assert rows == [
         ["`ppo`", "33.0", "+2.0 [-0.5, +4.5]"],
@@ -42,26 +43,57 @@ def test_rows_by_hand() -> None:
 
 
 def test_bold_is_what_lies_above_zero() -> None:
-    _, _, *rows = rows_of(render_differences(comparison(), controls=["none"]))
+    _, _, *rows = rows_of(render_differences([comparison()], controls=["none"]))
     assert [row[2] for row in rows] == ["**+12.0 [+9.5, +14.5]**", "**+10.0 [+10.0, +10.0]**", "–"]
 
 
 def test_one_seed_has_no_interval() -> None:
-    page = render_differences(comparison(seeds=1))
+    page = render_differences([comparison(seeds=1)])
     assert rows_of(page)[2] == ["`ppo`", "31.0", "+1.0 (one seed)"]
     assert "Seeds: 1." in page
 
 
 def test_who_was_not_run_cannot_be_subtracted() -> None:
     with pytest.raises(ValueError, match=r"fixed was not run; the agents are ppo, all, none"):
-        render_differences(comparison(), controls=["fixed"])
+        render_differences([comparison()], controls=["fixed"])
+
+
+def of_graphs() -> list[dict[str, Any]]:
+    """Three graphs, on which ppo is above `all` by 1, 2 and 3 points, the means of two seeds."""
+    documents = []
+    for place, gain in enumerate((0.01, 0.02, 0.03)):
+        base = 0.3 + 0.05 * place
+        scores = {"all": [base, base + 0.02], "ppo": [base + gain - 0.01, base + gain + 0.03]}
+        runs = [run_of(name, seed, mrr) for name in scores for seed, mrr in enumerate(scores[name])]
+        document: dict[str, Any] = results_of(runs, seeds=[0, 1])
+        document["graph"] = {**document["graph"], "fingerprint": str(place)}
+        documents.append(document)
+    return documents
+
+
+def test_graphs_are_what_several_comparisons_are_paired_by() -> None:
+    page = render_differences(of_graphs())
+    assert rows_of(page)[2:] == [
+        ["`ppo`", "38.0", "+2.0 [-0.5, +4.5]"],
+        ["`all`", "36.0", "–"],
+    ]
+    assert "paired by graph" in page
+    assert "Graphs: 3, seeds of each: 2." in page
+
+
+def test_graphs_that_cannot_be_pooled_are_refused() -> None:
+    first, second, _ = of_graphs()
+    with pytest.raises(ValueError, match="of the same graph"):
+        render_differences([first, {**second, "graph": first["graph"]}])
+    with pytest.raises(ValueError, match="comparison 2 has other agents, seeds or settings"):
+        render_differences([first, {**second, "config": {**second["config"], "epochs": 999}}])
 
 
 def test_the_command(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps(comparison()))
     command = [sys.executable, ROOT / "scripts" / "differences.py"]
     done = subprocess.run([*command, tmp_path], capture_output=True, text=True, check=True)
-    assert done.stdout == render_differences(comparison())
+    assert done.stdout == render_differences([comparison()])
     bad = subprocess.run([*command, tmp_path, "--controls", "x"], capture_output=True, text=True)
     assert (bad.returncode, bad.stdout) == (2, "")
     assert "x was not run" in bad.stderr
