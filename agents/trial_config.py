@@ -19,7 +19,7 @@ from agents.hyperparameters import (
 from agents.names import base_agent, is_variant
 from agents.oracles import strangers_folds
 from agents.registry import AGENTS, AgentSpec, agent_spec
-from dsom_env.config import DSoMConfig
+from dsom_env.config import FROZEN_REWARDS, DSoMConfig
 from dsom_env.rewards import REWARDS
 from dsom_env.stream import taught_graph
 from graphs import MultimodalGraph, load_graph
@@ -198,20 +198,24 @@ def _check_settings(names: Iterable[str]) -> None:
 
 
 def rehearsal_of(config: TrialConfig) -> float:
-    """Epochs for which a learner practises on a student that does not learn (`algorithm`).
+    """Epochs for which a learner practises on a student that does not learn.
+
+    Hyperparameter `rehearsal` of every learner, a share of the student's budget. None for rewards
+    that need a student that learns, whatever it says.
 
     Raises:
-        ValueError: no number ≥ 0, or the reward needs a student that learns.
+        ValueError: no number ≥ 0.
     """
-    epochs = hyperparameters_of(config)["algorithm"].get(REHEARSAL, 0)
-    if not (is_number(epochs) and epochs >= 0):
-        raise ValueError(f"{REHEARSAL} must be a number of epochs ≥ 0, got {epochs!r}")
-    if epochs:
-        try:
-            DSoMConfig.from_kwargs(**environment_of(config) | {"cotrain": False})
-        except ValueError as error:
-            raise ValueError(f"{REHEARSAL} of {config.agent}: {error}") from None
-    return float(epochs)
+    share = hyperparameters_of(config)["algorithm"].get(REHEARSAL, 0)
+    if not (is_number(share) and share >= 0):
+        raise ValueError(
+            f"{REHEARSAL} of {config.agent} must be a number ≥ 0, a share of the budget, "
+            f"got {share!r}"
+        )
+    frozen = all(
+        part in FROZEN_REWARDS for part in DSoMConfig.from_kwargs(**environment_of(config)).rewards
+    )
+    return float(share) * config.epochs if frozen else 0.0
 
 
 def fill_caches(

@@ -43,8 +43,8 @@ FROZEN_REWARDS = (
     "filtered_log_score",
     "filtered_log_gain",
 )
-# Of these the usual bonus is the unit.
-LOG_SCORES = ("log_score", "filtered_log_score")
+# Where `bonus` is not given; 0 for the others, and for mixtures. In the unit of each.
+USUAL_BONUS = {"log_score": 0.02, "filtered_log_score": 0.02, "filtered_log_gain": 0.1}
 # These withhold training triples from the student, to see what teaching does to them.
 WITHHOLDING_REWARDS = ("heldout", "heldout_adagrad", "validation")
 BUILT_IN_STUDENTS = ("complex", "distmult", "rotate", "transh", "refh", "roth", "atth")
@@ -110,8 +110,8 @@ class DSoMConfig:
         only_beneficial: whether negative rewards are cut to 0.
         bonus: paid on top of the reward for every teacher that teaches, by its weight, in units of
             the reward: a leaning towards ensembles, which a score of the query's own answer breaks
-            up (ours). A teacher is then left out where it does more harm than this. None for 0.02
-            with the log-scores and 0 with the other rewards.
+            up (ours). A teacher is then left out where it does more harm than this. None for 0.1
+            nats with `filtered_log_gain`, 0.02 with the log-scores, 0 with the other rewards.
         control_fraction: share of the batch that is taught by hard labels only, as the control
             group of `improvement`. A batch too small for one control row is compared with a
             fork of the student that made the hard-label update instead.
@@ -174,10 +174,9 @@ class DSoMConfig:
             ValueError: names the argument, and the nearest valid name where there is one.
         """
         if self.reward is None:
-            object.__setattr__(self, "reward", "filtered_log_score" if self.cotrain else "gate")
+            object.__setattr__(self, "reward", "filtered_log_gain" if self.cotrain else "gate")
         if self.bonus is None:
-            scores = all(part in LOG_SCORES for part in self.rewards)
-            object.__setattr__(self, "bonus", 0.02 if scores else 0.0)
+            object.__setattr__(self, "bonus", USUAL_BONUS.get(str(self.reward), 0.0))
         if not isinstance(self.dataset, (str, Path, MultimodalGraph)):
             raise ValueError(f"dataset must be a name, a path or a graph, got {self.dataset!r}")
         choices: tuple[tuple[str, Any, tuple[str, ...]], ...] = (

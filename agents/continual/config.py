@@ -60,6 +60,11 @@ class ContinualTrial:
         """
         name, replay = split_method(self.method)
         trial = self.trial
+        # A learner's YAML is for teachers that are judged by strangers' answers. Here are none, and
+        # the environment's own defaults, unless something else is asked for.
+        settled = environment_of(trial)
+        for name in {"reward", "hide"} - set(trial.settled):
+            settled.pop(name, None)
         return {
             "dataset": trial.dataset,
             "teachers": None if trial.teachers is None else list(trial.teachers),
@@ -71,7 +76,7 @@ class ContinualTrial:
             "replay": replay,
             "attention_weight": self.attention_weight,
             "teacher_seed": trial.seed,
-            **environment_of(trial),
+            **settled,
         }
 
     def resolve(self) -> tuple[AgentSpec, tuple[str, ...]]:

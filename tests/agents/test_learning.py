@@ -55,6 +55,7 @@ def make(horizon: int = 4, mode: str = "mask") -> Any:
 def learn_off_policy(algorithm: str, env: Any) -> Any:
     """As in its YAML."""
     sections = load_hyperparameters(algorithm, SMALL)
+    del sections["algorithm"]["rehearsal"]
     learner = AGENTS[algorithm].learner
     assert learner is not None
     common = {"horizon": 4, "policy_kwargs": sections["policy"], "seed": 0, "device": "cpu"}
