@@ -16,7 +16,7 @@ from agents.hyperparameters import load_hyperparameters, parse_hyperparameters
 from agents.registry import AGENTS, AgentSpec
 from agents.report import render_report
 from agents.trial import finished_trial, load_trained_student, run_trial
-from agents.trial_config import TrialConfig
+from agents.trial_config import TrialConfig, rehearsal_of, resolve
 from dsom_env.rewards import REWARDS
 from dsom_env.sb3 import SB3VecEnv
 from graphs import load_graph, save_graph
@@ -385,3 +385,29 @@ def test_schedules_of_a_learner_run_over_the_budget(
     events.Reload()
     rates = [event.value for event in events.Scalars("rollout/exploration_rate")]
     assert rates[-1] == pytest.approx(0.05)
+
+
+def rehearsing(share: float, **trial: Any) -> TrialConfig:
+    return TrialConfig("ppo@x", changes={"algorithm": {"rehearsal": share}}, **trial)
+
+
+def test_whoever_has_rehearsed_begins_with_what_it_learned(small_trial: dict[str, Any]) -> None:
+    """The student's budget, initial weights and first queries are as ever."""
+    environment = small_trial["environment"] | {"bonus": 0.0}
+    trial = small_trial | {"seed": 1, "epochs": 1, "environment": environment}
+    without, rehearsed = (run_trial(rehearsing(share, **trial)) for share in (0, 8))
+    assert rehearsed["student_steps"] == without["student_steps"]
+    # Nobody at first knows better than chance; and all teachers would earn nothing.
+    assert rehearsed["curves"]["reward"][0] > without["curves"]["reward"][0] + 0.02
+
+
+def test_rewards_that_need_a_student_that_learns_are_not_rehearsed(
+    small_trial: dict[str, Any],
+) -> None:
+    trial = small_trial | {"seed": 1}
+    assert rehearsal_of(rehearsing(0.5, **trial)) == 0.5 * trial["epochs"]
+    for reward, expected in (("gate", 1.0), ("improvement", 0.0), ("gate+improvement", 0.0)):
+        assert rehearsal_of(rehearsing(0.5, reward=reward, **trial)) == expected
+    for share in (-0.1, "much", True):
+        with pytest.raises(ValueError, match="rehearsal of ppo@x must be a number ≥ 0"):
+            resolve(rehearsing(share, **trial))  # type: ignore[arg-type]

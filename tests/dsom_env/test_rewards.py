@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 import dsom_env as _registration  # noqa: F401
-from dsom_env.config import BUILT_IN_REWARDS, BUILT_IN_STUDENTS
+from dsom_env.config import BUILT_IN_REWARDS, BUILT_IN_STUDENTS, FROZEN_REWARDS
 from dsom_env.rewards import REWARDS, Mixture, Reward
 from students.losses import distillation_loss
 from students.registry import STUDENTS
@@ -224,6 +224,19 @@ def test_the_gain_is_the_score_beyond_that_of_all_teachers(combination: str) -> 
     np.testing.assert_allclose(paid["filtered_log_gain", False], 0.0, atol=1e-6)
     assert gain[1] == 0.0
     assert gain.std() < (score * np.log(160)).std()
+
+
+@pytest.mark.parametrize("reward", FROZEN_REWARDS)
+def test_a_frozen_student_costs_these_rewards_nothing(reward: str) -> None:
+    """At the first step, where the student that learns has not learned yet."""
+    masks = np.random.default_rng(1).integers(0, 2, (16, 4))
+    paid = []
+    for cotrain in (True, False):
+        env = make(16, reward=reward, cotrain=cotrain, judged_folds=3)
+        env.reset(seed=0)
+        paid.append(env.step(masks)[1])
+    np.testing.assert_array_equal(*paid)
+    assert np.ptp(paid[0]) > 0
 
 
 def test_advantage_sees_the_tempered_labels() -> None:
