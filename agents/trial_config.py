@@ -134,7 +134,10 @@ def resolve(config: TrialConfig) -> tuple[AgentSpec, tuple[str, ...]]:
     elif is_variant(config.agent):
         raise ValueError(f"{config.agent}: a variant needs changes of {base_agent(config.agent)}")
     # The values, which a learner's YAML and the changes have a say in.
-    _teachers_of(config, environment_of(config))
+    environment = environment_of(config)
+    _teachers_of(config, environment)
+    if not environment.get("cotrain", True):
+        raise ValueError("cotrain: a trial needs a student that learns, got False")
     if spec.learner:
         rehearsal_of(config)
     mode = config.settled.get("action_mode")

@@ -63,8 +63,8 @@ class ContinualTrial:
         # A learner's YAML is for teachers that are judged by strangers' answers. Here are none, and
         # the environment's own defaults, unless something else is asked for.
         settled = environment_of(trial)
-        for name in {"reward", "hide"} - set(trial.settled):
-            settled.pop(name, None)
+        for argument in {"reward", "hide"} - set(trial.settled):
+            settled.pop(argument, None)
         return {
             "dataset": trial.dataset,
             "teachers": None if trial.teachers is None else list(trial.teachers),
