@@ -43,7 +43,7 @@ type: setup-test
 	$(BIN)/mypy
 
 test: lint type
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(COVERAGE) --cov-fail-under=90 -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(COVERAGE) --cov-fail-under=90 -q
 
 # For the sections that need a graph: make bench BENCH='--graph ../shared/data/MKG-W'
 bench: setup-test

@@ -13,6 +13,7 @@ from stable_baselines3.common.logger import Logger
 
 from agents.hyperparameters import load_hyperparameters
 from agents.registry import AGENTS
+from agents.trial_config import REHEARSAL
 from dsom_env.sb3 import SB3VecEnv
 from graphs import MultimodalGraph, Queries
 from students.batching import shuffled_batches
@@ -139,6 +140,8 @@ class CoTraining:
     ) -> None:
         keep_open(store, graph, top_k=settings.top_k)
         parameters = load_hyperparameters("ppo", graph.name)
+        # The method's reward cannot be rehearsed.
+        del parameters["algorithm"][REHEARSAL]
         env: Any = gym.make_vec(
             "DSoM-v0",
             num_envs=environments,
