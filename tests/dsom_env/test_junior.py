@@ -20,7 +20,9 @@ def make_env(**kwargs: object) -> gym.vector.VectorEnv:
 
 
 def test_candidates_are_the_best_the_answer_and_some_others() -> None:
-    classroom = make_env().unwrapped.classroom
+    # Kept: older versions of Gymnasium close an environment that nobody holds.
+    env = make_env()
+    classroom = env.unwrapped.classroom
     forward = classroom.lesson(np.arange(40)).forward
     generator = torch.Generator().manual_seed(5)
     rows, entities = junior_candidates(forward, 7, 4, generator)
