@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from students.scorer import Scorer, entity_owners, normal_table, relation_owners, root_mean_square
+from students.scorer import Scorer, normal_table, owners_of_tables, root_mean_square
 
 
 def complex_product(left: Tensor, right: Tensor) -> Tensor:
@@ -96,7 +96,4 @@ class ComplEx(ComplExScorer):
 
     def row_owners(self) -> dict[str, Tensor]:
         """Rows by entity and by relation."""
-        return {
-            "entity_table": entity_owners(self.num_entities),
-            "relation_table": relation_owners(self.num_relations),
-        }
+        return owners_of_tables(self, self.num_entities, self.num_relations)

@@ -12,13 +12,7 @@ from torch.nn import functional as F
 from students import hyperboloid
 from students.ball import exp_map, mobius_add, on_hyperboloid, project, turn_pairs
 from students.hyperboloid import Columns, Rows
-from students.scorer import (
-    Scorer,
-    entity_owners,
-    normal_table,
-    relation_owners,
-    root_mean_square,
-)
+from students.scorer import Scorer, normal_table, owners_of_tables, root_mean_square
 
 # Flatter than this, `c·d²` drowns in the rounding of `cosh(√c·d)`: d² is off by 2e-7/c.
 LEAST_CURVATURE = 1e-3
@@ -73,6 +67,10 @@ class Hyperbolic(Scorer):
             self.entity_table[:, -1] = 0.0
         self.relation_table = normal_table(2 * num_relations, rank, init_scale, generator)
         self.curvature_table = nn.Parameter(torch.ones(2 * num_relations, 1))
+        self._make_tables(init_scale, generator)
+
+    def _make_tables(self, init_scale: float, generator: torch.Generator) -> None:
+        """Tables of relations beside translation and curvature; a scorer may have none."""
 
     def _angles(self, generator: torch.Generator) -> nn.Parameter:
         """Pairs `(cos φ, sin φ)` up to their length, `[2R, rank]`; from -1 to 1, as in KGEmb."""
@@ -99,10 +97,8 @@ class Hyperbolic(Scorer):
         return F.softplus(F.embedding(relations, self.curvature_table)).clamp_min(LEAST_CURVATURE)
 
     def row_owners(self) -> dict[str, Tensor]:
-        """Rows by entity and, in all other tables, by relation."""
-        owners = relation_owners(self.num_relations)
-        names = dict.fromkeys((name for name, _ in self.named_parameters()), owners)
-        return names | {"entity_table": entity_owners(self.num_entities)}
+        """Rows by entity and by relation."""
+        return owners_of_tables(self, self.num_entities, self.num_relations)
 
     def entity_vectors(self) -> Tensor:
         """The free table, `[entities, rank + 1]`."""
@@ -179,18 +175,7 @@ class TransH(Hyperbolic):
 class RefH(Hyperbolic):
     """The head reflected, then translated: `Ref(h) ⊕ r` (Chami et al. 2020, exact)."""
 
-    def __init__(
-        self,
-        num_entities: int,
-        num_relations: int,
-        rank: int,
-        *,
-        generator: torch.Generator,
-        init_scale: float = 0.1,
-    ) -> None:
-        super().__init__(
-            num_entities, num_relations, rank, generator=generator, init_scale=init_scale
-        )
+    def _make_tables(self, init_scale: float, generator: torch.Generator) -> None:
         self.reflection_table = self._angles(generator)
 
     def move(self, heads: Tensor, relations: Tensor, c: Tensor) -> Tensor:
@@ -206,19 +191,8 @@ class RotH(Hyperbolic):
     Exact: two translations are what the released code has; the paper's equation has the second.
     """
 
-    def __init__(
-        self,
-        num_entities: int,
-        num_relations: int,
-        rank: int,
-        *,
-        generator: torch.Generator,
-        init_scale: float = 0.1,
-    ) -> None:
-        super().__init__(
-            num_entities, num_relations, rank, generator=generator, init_scale=init_scale
-        )
-        self.first_table = normal_table(2 * num_relations, rank, init_scale, generator)
+    def _make_tables(self, init_scale: float, generator: torch.Generator) -> None:
+        self.first_table = normal_table(2 * self.num_relations, self.rank, init_scale, generator)
         self.rotation_table = self._angles(generator)
 
     def move(self, heads: Tensor, relations: Tensor, c: Tensor) -> Tensor:
@@ -235,21 +209,10 @@ class AttH(Hyperbolic):
     `exp(α_rot·Rot(h) + α_ref·Ref(h)) ⊕ r`, with `α = softmax(⟨a_r, ·⟩/√rank)` in the tangent space.
     """
 
-    def __init__(
-        self,
-        num_entities: int,
-        num_relations: int,
-        rank: int,
-        *,
-        generator: torch.Generator,
-        init_scale: float = 0.1,
-    ) -> None:
-        super().__init__(
-            num_entities, num_relations, rank, generator=generator, init_scale=init_scale
-        )
+    def _make_tables(self, init_scale: float, generator: torch.Generator) -> None:
         self.rotation_table = self._angles(generator)
         self.reflection_table = self._angles(generator)
-        self.context_table = normal_table(2 * num_relations, rank, init_scale, generator)
+        self.context_table = normal_table(2 * self.num_relations, self.rank, init_scale, generator)
 
     def move(self, heads: Tensor, relations: Tensor, c: Tensor) -> Tensor:
         """See the class."""

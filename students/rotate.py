@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from students.complex import complex_moduli, complex_product
-from students.scorer import Scorer, entity_owners, normal_table, relation_owners, root_mean_square
+from students.scorer import Scorer, normal_table, owners_of_tables, root_mean_square
 
 
 class RotatE(Scorer):
@@ -54,10 +54,7 @@ class RotatE(Scorer):
 
     def row_owners(self) -> dict[str, Tensor]:
         """Rows by entity and by relation."""
-        return {
-            "entity_table": entity_owners(self.num_entities),
-            "phase_table": relation_owners(self.num_relations),
-        }
+        return owners_of_tables(self, self.num_entities, self.num_relations)
 
     def query_vectors(self, table: Tensor, entities: Tensor, relations: Tensor) -> Tensor:
         """Of rotated heads `q`, `s·[2q, −1, −‖q‖²]`, `[batch, 2·rank + 2]`."""

@@ -141,6 +141,14 @@ def relation_owners(num_relations: int) -> Tensor:
     return torch.cat([relations, relations + 1])
 
 
+def owners_of_tables(scorer: Scorer, num_entities: int, num_relations: int) -> dict[str, Tensor]:
+    """`row_owners` of a scorer over free tables: `entity_table`'s entities, and relations else."""
+    tables = [name for name, value in scorer.named_parameters() if value.ndim == 2]
+    return {name: relation_owners(num_relations) for name in tables} | {
+        "entity_table": entity_owners(num_entities)
+    }
+
+
 def normal_table(rows: int, columns: int, scale: float, generator: torch.Generator) -> nn.Parameter:
     """A parameter `[rows, columns]` drawn from N(0, scale²) by `generator`."""
     return nn.Parameter(scale * torch.randn(rows, columns, generator=generator))
