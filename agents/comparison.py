@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from agents.trial import finished_trial, run_trial
 from agents.trial_config import TrialConfig, fill_caches
 from agents.variants import Variants, changes_of, check_trial
 from agents.verdicts import overall_verdict
-from agents.workers import run_all, tell_progress
+from agents.workers import collect, run_all, run_into, tell_progress
 from dsom_env.config import DSoMConfig
 from graphs.files import atomic_write
 from students.evaluation import evaluate_ranking
@@ -116,26 +115,17 @@ def compare(
         return _write_results(out, config, context, finished, failures, complete)
 
     jobs = max(1, min(jobs or cores(), len(waiting)))
+    calls = [(trial, (trial, trial_folder(out, trial))) for trial in waiting]
     epochs = config.trial.epochs
-    try:
-        with tqdm(
-            total=len(trials) * epochs,
-            initial=len(finished) * epochs,
-            unit="epoch",
-            disable=quiet,
-            smoothing=0.05,
-        ) as bar:
-            calls = [(trial, (trial, trial_folder(out, trial))) for trial in waiting]
-            for trial, outcome in run_all(_run_in_worker, calls, jobs, bar):
-                bar.set_postfix_str(f"{trial.agent} seed {trial.seed} done")
-                if isinstance(outcome, str):
-                    failures.append({"agent": trial.agent, "seed": trial.seed, "error": outcome})
-                    continue
-                finished.append(outcome)
-                write(complete=False)
-    except KeyboardInterrupt:
-        write(complete=False)
-        raise
+    with tqdm(
+        total=len(trials) * epochs,
+        initial=len(finished) * epochs,
+        unit="epoch",
+        disable=quiet,
+        smoothing=0.05,
+    ) as bar:
+        outcomes = run_all(_run_in_worker, calls, jobs, bar)
+        collect(outcomes, bar, _name, finished, failures, write)
     return write(complete=not failures)
 
 
@@ -192,11 +182,9 @@ def _write_results(
     return results
 
 
+def _name(trial: TrialConfig) -> dict[str, Any]:
+    return {"agent": trial.agent, "seed": trial.seed}
+
+
 def _run_in_worker(trial: TrialConfig, folder: Path) -> dict[str, Any] | str:
-    """The trial's result, or the error in words."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        return run_trial(trial, folder, lambda epoch, mrr: tell_progress())
-    except Exception as error:  # the other trials go on; the parent reports it
-        traceback.print_exc()
-        return f"{type(error).__name__}: {error}"
+    return run_into(folder, lambda: run_trial(trial, folder, lambda epoch, mrr: tell_progress()))

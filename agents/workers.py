@@ -7,9 +7,11 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -115,6 +117,50 @@ def run_all(
             for future in done:
                 yield pending.pop(future), future.result()
     _drain(progress, bar.update)
+
+
+def run_into(folder: Path, run: Callable[[], Result]) -> Result | str:
+    """What `run` returns once its folder is made, or its error in words; called in a worker."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return run()
+    except Exception as error:  # the other trials go on; the parent reports it
+        traceback.print_exc()
+        return f"{type(error).__name__}: {error}"
+
+
+def collect(
+    outcomes: Iterator[tuple[Item, Result | str]],
+    bar: Any,
+    name: Callable[[Item], Mapping[str, Any]],
+    finished: list[Result],
+    failures: list[dict[str, Any]],
+    write: Callable[[bool], Any],
+) -> None:
+    """Take what `run_all` yields of `run_into`, and write after each result, and on Ctrl-C.
+
+    Args:
+        outcomes: items, and their results or errors in words.
+        bar: of progress, says which item was done.
+        name: what a failure says of its item, by key; the first value stands for itself.
+        finished: gets the results.
+        failures: gets the names of items that failed, with `error`.
+        write: called with whether everything has finished, here always no.
+    """
+    try:
+        for item, outcome in outcomes:
+            which = dict(name(item))
+            (_, first), *others = which.items()
+            said = " ".join([str(first), *(f"{key} {value}" for key, value in others)])
+            bar.set_postfix_str(f"{said} done")
+            if isinstance(outcome, str):
+                failures.append({**which, "error": outcome})
+                continue
+            finished.append(outcome)
+            write(False)
+    except KeyboardInterrupt:
+        write(False)
+        raise
 
 
 def _drain(progress: Any, update: Callable[[int], Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from agents.continual.report import render_page
 from agents.continual.table import render_markdown
 from agents.continual.trial import finished_continual, run_continual
 from agents.machine import cores, provenance
-from agents.workers import run_all, tell_progress
+from agents.workers import collect, run_all, run_into, tell_progress
 from graphs import load_graph
 from graphs.files import atomic_write
 
@@ -114,31 +113,19 @@ def run_study(
 
     jobs = max(1, min(jobs or cores(), len(waiting)))
     calls = [(trial, (trial, trial_folder(out, trial))) for trial in waiting]
-    try:
-        total, initial = len(trials) * tasks, len(finished) * tasks
-        with tqdm(total=total, initial=initial, unit="task", disable=quiet) as bar:
-            for trial, outcome in run_all(_run_in_worker, calls, jobs, bar):
-                bar.set_postfix_str(f"{trial.method} order {trial.order} seed {trial.seed} done")
-                if isinstance(outcome, str):
-                    which = {"method": trial.method, "order": trial.order, "seed": trial.seed}
-                    failures.append({**which, "error": outcome})
-                    continue
-                finished.append(outcome)
-                write(complete=False)
-    except KeyboardInterrupt:
-        write(complete=False)
-        raise
+    total, initial = len(trials) * tasks, len(finished) * tasks
+    with tqdm(total=total, initial=initial, unit="task", disable=quiet) as bar:
+        outcomes = run_all(_run_in_worker, calls, jobs, bar)
+        collect(outcomes, bar, _name, finished, failures, write)
     return write(complete=not failures)
 
 
+def _name(trial: ContinualTrial) -> dict[str, Any]:
+    return {"method": trial.method, "order": trial.order, "seed": trial.seed}
+
+
 def _run_in_worker(trial: ContinualTrial, folder: Path) -> dict[str, Any] | str:
-    """The trial's result, or the error in words."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        return run_continual(trial, folder, lambda task, mrr: tell_progress())
-    except Exception as error:  # the other trials go on; the parent reports it
-        traceback.print_exc()
-        return f"{type(error).__name__}: {error}"
+    return run_into(folder, lambda: run_continual(trial, folder, lambda task, mrr: tell_progress()))
 
 
 def _write(
