@@ -52,6 +52,19 @@ def parse_penalties(text: str) -> dict[str, float]:
     return {name.strip() or "default": float(value) for name, _, value in parts}
 
 
+def add_settings(command: argparse.ArgumentParser, flag: str, meaning: str) -> None:
+    """An option `flag NAME=VALUE`, again and again, read as `settings`: (name, value) pairs."""
+    command.add_argument(
+        flag,
+        dest="settings",
+        type=parse_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=meaning,
+    )
+
+
 def parse_setting(text: str) -> tuple[str, Any]:
     """`gamma=3` as (`gamma`, 3); values are YAML, but `1e-3` is a number.
 
@@ -79,14 +92,10 @@ def add_environment_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=20, help="student's budget (default: 20)")
     parser.add_argument("--batch", type=int, default=512, help="queries per update (default: 512)")
     parser.add_argument("--reward", help="replaces the reward of the learning agents' YAML")
-    parser.add_argument(
+    add_settings(
+        parser,
         "--set",
-        dest="settings",
-        type=parse_setting,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="any other argument of DSoMConfig, e.g. --set gamma=3 --set folds=5; wins over the "
+        "any other argument of DSoMConfig, e.g. --set gamma=3 --set folds=5; wins over the "
         "learning agents' YAML",
     )
 

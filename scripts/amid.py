@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from agents.command_line import (
+    add_settings,
     parse_penalties,
     parse_seeds,
-    parse_setting,
     read_json,
     resumable,
     run,
@@ -47,14 +47,10 @@ def main() -> None:
         default=DSoMConfig.teacher_regularisation,
         help="λ of N3, as in 0.1 or in 0.1,text=0.005",
     )
-    command.add_argument(
+    add_settings(
+        command,
         "--setting",
-        dest="settings",
-        type=parse_setting,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="strength of a term where it is on, or a size: see teachers.amid.CotrainingConfig, "
+        "strength of a term where it is on, or a size: see teachers.amid.CotrainingConfig, "
         "e.g. --setting entropy=2 --setting student_rank=16",
     )
     command.add_argument("--out", type=Path, required=True, help="folder of the results")

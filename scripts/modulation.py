@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from agents.command_line import parse_names, parse_seeds, parse_setting, run
+from agents.command_line import add_settings, parse_names, parse_seeds, run
 
 
 def main() -> None:
@@ -37,14 +37,10 @@ def main() -> None:
         help="between commas; mspt:0.3 is mspt with α 0.3 (default: none,own,mspt)",
     )
     command.add_argument("--seeds", type=parse_seeds, default=(0, 1, 2), help="count or list")
-    command.add_argument(
+    add_settings(
+        command,
         "--set",
-        dest="settings",
-        type=parse_setting,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="teacher_rank, teacher_epochs, … of DSoMConfig",
+        "teacher_rank, teacher_epochs, … of DSoMConfig",
     )
     command.add_argument("--jobs", type=int, default=cores(), help="processes")
     command.add_argument("--quiet", action="store_true", help="no progress bars")

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from agents.command_line import parse_seeds, parse_setting, run
+from agents.command_line import add_settings, parse_seeds, run
 
 # What is printed beside accuracy, of the last epoch.
 MEASURES = ("teacher", "student", "unexplained")
@@ -42,14 +42,10 @@ def main() -> None:
     command.add_argument("--train", type=int, default=500, help="things to learn (default: 500)")
     command.add_argument("--epochs", type=int, default=ViewConfig.epochs)
     command.add_argument("--seeds", type=parse_seeds, default=(0, 1, 2), help="(default: 3)")
-    command.add_argument(
+    add_settings(
+        command,
         "--setting",
-        dest="settings",
-        type=parse_setting,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="strength of a term where it is on: see teachers.amid.CotrainingConfig",
+        "strength of a term where it is on: see teachers.amid.CotrainingConfig",
     )
     command.add_argument("--out", type=Path, help="JSON file to write")
     arguments = command.parse_args()

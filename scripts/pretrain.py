@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from agents.command_line import parse_names, parse_penalties, parse_setting, run
+from agents.command_line import add_settings, parse_names, parse_penalties, run
 from agents.cotraining_records import in_words, write_records
 from dsom_env.config import DSoMConfig, usual_teachers
 from dsom_env.objectives import ALONE, OBJECTIVES
@@ -55,14 +55,10 @@ def main() -> None:
     command.add_argument(
         "--objective", choices=OBJECTIVES, default=ALONE, help=f"(default: {ALONE})"
     )
-    command.add_argument(
+    add_settings(
+        command,
         "--setting",
-        dest="settings",
-        type=parse_setting,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="of the objective, see teachers.amid.CotrainingConfig, e.g. --setting auxiliary=0",
+        "of the objective, see teachers.amid.CotrainingConfig, e.g. --setting auxiliary=0",
     )
     command.add_argument(
         "--out", type=Path, help="folder for the epochs of co-trained teachers (JSON, TensorBoard)"
