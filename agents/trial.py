@@ -21,11 +21,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, configure
 
 from agents.calibration import calibrate, learned_preferences
+from agents.hyperparameters import algorithm_arguments
 from agents.recording import RecordedStudent, open_writer
 from agents.registry import AgentSpec
 from agents.trial_config import (
     FORMAT,
-    REHEARSAL,
     TrialConfig,
     environment_of,
     hyperparameters_of,
@@ -293,7 +293,6 @@ def make_learner(config: TrialConfig, spec: AgentSpec, env: SB3VecEnv) -> Any:
     """The Stable-Baselines3 algorithm of a learner, not yet trained."""
     assert spec.learner is not None  # noqa: S101 - the caller dispatched on it
     parameters = hyperparameters_of(config)
-    algorithm = {k: v for k, v in parameters["algorithm"].items() if k != REHEARSAL}
     return spec.learner(
         env,
         horizon=environment_of(config).get("horizon", DSoMConfig.horizon),
@@ -301,7 +300,7 @@ def make_learner(config: TrialConfig, spec: AgentSpec, env: SB3VecEnv) -> Any:
         # Given to the constructor, so that it also decides the policy's initial weights.
         seed=derived_seed(config.seed, "agent"),
         device="cpu",
-        **algorithm,
+        **algorithm_arguments(parameters),
     )
 
 

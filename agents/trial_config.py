@@ -11,6 +11,7 @@ import gymnasium as gym
 
 import dsom_env as _registration  # noqa: F401 - registers DSoM-v0
 from agents.hyperparameters import (
+    REHEARSAL,
     SECTIONS,
     Sections,
     load_hyperparameters,
@@ -33,8 +34,6 @@ from teachers.junior import is_junior, junior_key
 from teachers.registry import TEACHERS
 
 FORMAT = 1
-# Hyperparameter of every learner, and no argument of its algorithm: see `rehearsal_of`.
-REHEARSAL = "rehearsal"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from graphs.naming import unknown
 
 SECTIONS = ("environment", "algorithm", "policy")
 Sections = dict[str, dict[str, Any]]
+# Of section `algorithm`, and no argument of one: see `agents.trial_config.rehearsal_of`.
+REHEARSAL = "rehearsal"
 # Arguments of the environment that concern one agent alone; all others have to be the same for
 # every agent of a comparison, so that no agent's YAML may hold them.
 OF_AN_AGENT = (
@@ -67,6 +69,11 @@ def load_hyperparameters(agent: str, dataset: str) -> Sections:
     """
     text = hyperparameters_file(agent).read_text("utf-8")
     return parse_hyperparameters(text, f"{agent}.yml", dataset)
+
+
+def algorithm_arguments(sections: Sections) -> dict[str, Any]:
+    """What section `algorithm` says to the algorithm itself."""
+    return {name: value for name, value in sections["algorithm"].items() if name != REHEARSAL}
 
 
 def hyperparameters_file(agent: str) -> Traversable:

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from stable_baselines3.common.logger import Logger
 
-from agents.hyperparameters import load_hyperparameters
+from agents.hyperparameters import algorithm_arguments, load_hyperparameters
 from agents.registry import AGENTS
-from agents.trial_config import REHEARSAL
 from dsom_env.sb3 import SB3VecEnv
 from graphs import MultimodalGraph, Queries
 from students.batching import shuffled_batches
@@ -140,8 +139,6 @@ class CoTraining:
     ) -> None:
         keep_open(store, graph, top_k=settings.top_k)
         parameters = load_hyperparameters("ppo", graph.name)
-        # The method's reward cannot be rehearsed.
-        del parameters["algorithm"][REHEARSAL]
         env: Any = gym.make_vec(
             "DSoM-v0",
             num_envs=environments,
@@ -160,7 +157,7 @@ class CoTraining:
             policy_kwargs=dict(parameters["policy"]),
             seed=settings.seed,
             device="cpu",
-            **parameters["algorithm"],
+            **algorithm_arguments(parameters),
         )
         self.model.set_logger(Logger(None, []))
         rollout = parameters["algorithm"]["n_steps"]

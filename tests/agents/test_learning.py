@@ -10,7 +10,7 @@ from gymnasium.vector import VectorWrapper
 from stable_baselines3 import A2C, PPO
 
 import dsom_env as _registration  # noqa: F401
-from agents.hyperparameters import load_hyperparameters
+from agents.hyperparameters import algorithm_arguments, load_hyperparameters
 from agents.registry import AGENTS
 from agents.reinforce import Reinforce
 from dsom_env.sb3 import SB3VecEnv
@@ -55,11 +55,10 @@ def make(horizon: int = 4, mode: str = "mask") -> Any:
 def learn_off_policy(algorithm: str, env: Any, rounds: int) -> Any:
     """As in its YAML."""
     sections = load_hyperparameters(algorithm, SMALL)
-    del sections["algorithm"]["rehearsal"]
     learner = AGENTS[algorithm].learner
     assert learner is not None
     common = {"horizon": 4, "policy_kwargs": sections["policy"], "seed": 0, "device": "cpu"}
-    model = learner(env, **common, **sections["algorithm"])
+    model = learner(env, **common, **algorithm_arguments(sections))
     env.seed(0)
     return model.learn(64 * rounds)
 
