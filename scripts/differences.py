@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from agents.command_line import parse_names, read_json, results_files, run
 
@@ -32,11 +33,13 @@ def main() -> None:
         "--controls", type=parse_names, help="whom to subtract (default: the controls that ran)"
     )
     arguments = command.parse_args()
-    documents = []
-    for path in results_files(arguments.runs):
-        # Each is checked alone, so that a bad one is named.
-        read_json(path, lambda document: render_differences([document], arguments.controls))
-        documents.append(read_json(path, lambda document: document))
+
+    def checked(document: Any) -> Any:
+        """Each alone, so that a bad one is named."""
+        render_differences([document], arguments.controls)
+        return document
+
+    documents = [read_json(path, checked) for path in results_files(arguments.runs)]
     sys.stdout.write(render_differences(documents, arguments.controls))
 
 
