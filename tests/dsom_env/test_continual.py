@@ -1,7 +1,5 @@
 """DSoM-Continual-v0: the contracts of DSoM-v0, and a world that grows."""
 
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from graphs.tasks import cut_tasks
 from students.growing import inherit
 from students.registry import make_student
 from students.training import Trainer
+from tests.dsom_env.elsewhere import shape_made_elsewhere
 
 ID = "DSoM-Continual-v0"
 SMALL: dict[str, Any] = {
@@ -78,16 +77,7 @@ def test_both_checkers(mode: str, reward: str | None) -> None:
 
 
 def test_make_from_another_folder_computes_nothing(tmp_path: Path) -> None:
-    program = (
-        "import gymnasium as gym, sys\n"
-        f"env = gym.make('dsom_env:{ID}', dataset={SMALL['dataset']!r}, tasks=3)\n"
-        "assert 'torch' not in sys.modules, 'constructing must stay cheap'\n"
-        "print(env.observation_space.shape)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == str(make().observation_space.shape)
+    assert shape_made_elsewhere(ID, tmp_path, tasks=3) == str(make().observation_space.shape)
 
 
 def test_spec_makes_the_same_environment() -> None:

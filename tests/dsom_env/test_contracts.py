@@ -1,7 +1,5 @@
 """Gymnasium's and Stable-Baselines3's contracts, with every warning an error."""
 
-import subprocess
-import sys
 import warnings
 from contextlib import nullcontext
 from dataclasses import replace
@@ -23,6 +21,7 @@ import dsom_env as _registration  # noqa: F401
 from dsom_env.columns import GROUPS
 from dsom_env.config import ACTION_MODES, BUILT_IN_REWARDS, DSoMConfig
 from teachers.pretraining import PretrainingConfig
+from tests.dsom_env.elsewhere import shape_made_elsewhere
 
 SMALL: dict[str, Any] = {
     "dataset": "planted:entities=160,relations=4,blocks=2,tails_per_head=3",
@@ -52,16 +51,7 @@ def test_both_checkers(action_mode: str, reward: str | None) -> None:
 
 
 def test_make_from_another_folder(tmp_path: Path) -> None:
-    program = (
-        "import gymnasium as gym, sys\n"
-        f"env = gym.make('dsom_env:DSoM-v0', dataset={SMALL['dataset']!r})\n"
-        "assert 'torch' not in sys.modules, 'constructing must stay cheap'\n"
-        "print(env.observation_space.shape)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == str(make().observation_space.shape)
+    assert shape_made_elsewhere("DSoM-v0", tmp_path) == str(make().observation_space.shape)
 
 
 def test_spec_makes_the_same_environment() -> None:
