@@ -105,7 +105,7 @@ def competences_of(scorer: Fused, graph: MultimodalGraph) -> dict[str, float]:
     for start in range(0, len(queries), _QUERIES):
         batch = trainer.forward(queries[start : start + _QUERIES])
         means, found = competence(scorer, batch)
-        total += found * means.double().numpy()
+        total += found * means.double().cpu().numpy()
         count += found
     scorer.requires_grad_(False)
     values = (total / max(count, 1)).tolist()

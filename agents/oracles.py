@@ -208,7 +208,8 @@ class RelationOracle(SubsetPerRelation):
             other = known != part.answers[rows]
             places = torch.from_numpy(rows[other]), torch.from_numpy(known[other])
             with torch.no_grad():
-                said = [models[name][0](*asked).log_softmax(1) for name in classroom.teachers]
+                models_said = (models[name][0](*asked) for name in classroom.teachers)
+                said = [logits.cpu().log_softmax(1) for logits in models_said]
             values = []
             for subset in subsets:
                 chosen = torch.stack([said[k] for k in subset.nonzero()[:, 0].tolist()])

@@ -19,6 +19,7 @@ from dsom_env.state import Observer, relation_codes
 from dsom_env.stream import QueryStream, reward_split, taught_graph
 from graphs import MultimodalGraph, Queries
 from graphs.csr import IntArray
+from students.devices import resolve_device
 from students.distillation import Candidates, DistillationConfig, SoftLabel
 from students.evaluation import evaluate_ranking, filtered_ranks, ranking_metrics
 from students.forward import Forward
@@ -42,26 +43,6 @@ def with_gradients(method: Callable[P, R]) -> Callable[P, R]:
             return method(*args, **kwargs)
 
     return own_mode
-
-
-def resolve_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU.
-
-    Raises:
-        ValueError: torch knows no such device, or this machine has none.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        # A build without CUDA says so with an AssertionError.
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"device: {name!r} cannot be used ({reason}); try 'auto' or 'cpu'"
-        ) from None
-    return device
 
 
 def derived_seed(seed: int, purpose: str) -> int:
@@ -190,14 +171,20 @@ class Classroom:
             report=say if config.verbose else None,
         )
 
-    def opinions(self, rows: IntArray, store: TeacherStore | None = None) -> Opinions:
+    def opinions(
+        self,
+        rows: IntArray,
+        store: TeacherStore | None = None,
+        on: torch.device | None = None,
+    ) -> Opinions:
         """What the teachers said of the queries at `rows`, which are among the taught ones.
 
         Args:
             rows: int64 `[batch]`, positions among the training queries.
             store: of `open_store`; None for the one that teaches.
+            on: where they are wanted; None for where the student is.
         """
-        return (store or self.store).opinions(self._places[rows], self.device)
+        return (store or self.store).opinions(self._places[rows], on or self.device)
 
     def new_student(self, seed: int) -> Scorer:
         """A student that has learned nothing, from `seed` alone."""

@@ -326,6 +326,7 @@ class DSoMConfig:
             max_epochs=self.teacher_epochs,
             cotraining=cotraining_of(self.teacher_objective),
             modulation=Modulation(form, alpha) if form else None,
+            device=self.device,
         )
 
     @classmethod

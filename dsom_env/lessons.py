@@ -201,7 +201,7 @@ class TeachFrozen:
             self.shown = self.classroom
         rows = self.lesson.rows if self._last is None else self._last[0]
         queries = self.shown.queries[rows]
-        opinions = self.shown.opinions(rows)
+        opinions = self.shown.opinions(rows, on=torch.device("cpu"))
         listed_rows = opinions.rows.numpy()
         scenes = []
         for index in range(len(rows)):

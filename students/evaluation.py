@@ -19,6 +19,8 @@ from graphs.graph import Queries
 
 # Scores that are compared at a time, so that they are still in a cache when they are counted.
 _RANKED_ELEMENTS = 2**18
+# And on other devices than a CPU, which want much to do at a time.
+_RANKED_ELSEWHERE = 2**26
 # Known answers that are looked at at a time.
 _MOST_LISTED = 2**20
 # Most queries of one row that are compared with it at a time.
@@ -50,7 +52,8 @@ def filtered_ranks(
         rank of a random guess and not rank 1.
     """
     device = scores.device
-    own_row = torch.arange(len(scores), device=device) if row_of is None else row_of
+    answers = answers.to(device)
+    own_row = torch.arange(len(scores), device=device) if row_of is None else row_of.to(device)
     own = scores[own_row, answers]
     if device.type == "cpu" and scores.dtype in (torch.float32, torch.float64):
         rivals = _count_in_cache(scores.detach().numpy(), own.detach().numpy(), own_row.numpy())
@@ -84,7 +87,8 @@ def _count(scores: Tensor, own: Tensor, row_of: Tensor) -> Tensor:
         row_of: int64 `[queries]`.
     """
     counts = torch.empty(len(own), dtype=torch.int64, device=scores.device)
-    step = max(_RANKED_ELEMENTS // scores.shape[1], 1)
+    most = _RANKED_ELEMENTS if scores.device.type == "cpu" else _RANKED_ELSEWHERE
+    step = max(most // scores.shape[1], 1)
     for start in range(0, len(own), step):
         part = slice(start, start + step)
         block, mine = scores[row_of[part]], own[part, None]
@@ -196,9 +200,7 @@ def ranking_of(
             )
         row_of = torch.from_numpy(np.repeat(np.arange(len(asked)), np.diff(edges)))
         answers = torch.from_numpy(queries.answers[rows])
-        ranks[rows] = filtered_ranks(
-            scores, keys[rows], answers.to(scores.device), known, row_of.to(scores.device)
-        )
+        ranks[rows] = filtered_ranks(scores, keys[rows], answers, known, row_of)
     return queries, ranks
 
 

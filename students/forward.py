@@ -15,6 +15,8 @@ from students.scorer import Scorer
 
 # Logits of a block of rows: 16 MiB, which stay in a cache between the passes over them.
 BLOCK_ELEMENTS = 2**22
+# On a GPU, where every block costs the time of its launches: 512 MiB.
+BLOCK_ELEMENTS_ELSEWHERE = 2**27
 
 
 class Block(NamedTuple):
@@ -130,10 +132,11 @@ class Forward:
         return own - self.statistics.log_normaliser[self.row_of]
 
     def blocks(self) -> Iterator[Block]:
-        """Ranges of rows whose logits fit a processor's cache."""
+        """Ranges of rows whose logits fit a processor's cache, or a good part of a GPU's memory."""
         rows = len(self._vectors)
+        most = BLOCK_ELEMENTS if self.table.device.type == "cpu" else BLOCK_ELEMENTS_ELSEWHERE
         # Blocks of equal size: a small last one would run the products at a fraction of the speed.
-        count = -(-rows // max(BLOCK_ELEMENTS // len(self.table), 1))
+        count = -(-rows // max(most // len(self.table), 1))
         edges = [rows * number // count for number in range(count + 1)]
         for start, stop in itertools.pairwise(edges):
             yield Block(start, stop, int(self._starts[start]), int(self._starts[stop]))

@@ -93,9 +93,10 @@ class Scorer(nn.Module, ABC):
         return by_queries
 
     def forward(self, entities: Tensor, relations: Tensor) -> Tensor:
-        """Logits `[batch, entities]` of the queries."""
+        """Logits `[batch, entities]` of the queries, whose ids may be on any device."""
         table = self.entity_vectors()
-        return self.compare(self.query_vectors(table, entities, relations), table)
+        ids = entities.to(table.device), relations.to(table.device)
+        return self.compare(self.query_vectors(table, *ids), table)
 
     @abstractmethod
     def factor_moduli(

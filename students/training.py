@@ -270,10 +270,10 @@ class Trainer:
         return self.losses(self.forward(queries), ())[0]
 
     def score(self, entities: Tensor, relations: Tensor) -> Tensor:
-        """Logits `[batch, entities]` on the CPU, for `students.evaluation`."""
+        """Logits `[batch, entities]`, for `students.evaluation`; ids may be on any device."""
         with torch.no_grad():
-            logits: Tensor = self.scorer(entities.to(self.device), relations.to(self.device))
-        return logits.cpu()
+            logits: Tensor = self.scorer(entities, relations)
+        return logits
 
     def state_dict(self) -> dict[str, Any]:
         """Parameters, optimiser state and counters, copied."""

@@ -110,7 +110,7 @@ def unexplained_share(teacher: Tensor, student: Tensor) -> float:
         the fit has learned noise.
     """
     target = unit_size(teacher.double())
-    known = torch.cat([unit_size(student.double()), torch.ones(len(student), 1)], dim=1)
+    known = torch.cat([unit_size(student.double()), student.new_ones(len(student), 1)], dim=1)
     # Columns may be collinear, as those of features are.
     fitted = torch.linalg.pinv(known[::2], rtol=1e-6) @ target[::2]
     left = target[1::2] - known[1::2] @ fitted

@@ -88,7 +88,8 @@ class Cotraining:
         entropy = np.random.SeedSequence([pretraining.seed, *b"partners"]).generate_state(1)
         generator = torch.Generator().manual_seed(int(entropy[0]))
         sizes = graph.num_entities, graph.num_relations, config.student_rank
-        student = ComplEx(*sizes, generator=generator)
+        device = next(teacher.parameters()).device
+        student = ComplEx(*sizes, generator=generator).to(device)
         # As the students of the environment: their λ, not the teachers'.
         as_student = TrainingConfig(pretraining.learning_rate)
         self.trainers = [
@@ -96,11 +97,11 @@ class Cotraining:
             Trainer(student, graph, as_student),
         ]
         for modality in sorted(graph.modalities):
-            model = SplitModality(graph, modality, pretraining.rank, generator)
+            model = SplitModality(graph, modality, pretraining.rank, generator).to(device)
             self.trainers.append(Trainer(model, graph, pretraining.of(modality)))
         probe = graph.queries("train")[rows[:1]]
         widths = [trainer.forward(probe).vectors.shape[1] for trainer in self.trainers]
-        self.objective = Objective(widths[0], widths[1], widths[2:], config, generator)
+        self.objective = Objective(widths[0], widths[1], widths[2:], config, generator).to(device)
         self._sample = _some_questions(graph, rows, generator)
         self._warmup = config.warmup * max(len(rows), 1)
         self._seen = 0
@@ -119,6 +120,7 @@ class Cotraining:
         # The questions are the same for everybody; equal ones have equal vectors and count once.
         rows = forwards[0].row_of.cpu().numpy()
         excluded = share_an_answer(rows, queries.answers, len(forwards[0].firsts))
+        excluded = excluded.to(forwards[0].table.device)
         teacher, student, *auxiliary = (forward.vectors for forward in forwards)
         scale = min(self._seen / self._warmup, 1.0) if self._warmup else 1.0
         step = self.objective.step(Vectors(teacher, student, tuple(auxiliary)), excluded, scale)
@@ -165,7 +167,8 @@ class Cotraining:
     def vectors(self, queries: Queries) -> Vectors:
         """Everybody's vectors of distinct questions."""
         entities, relations = (
-            torch.from_numpy(ids) for ids in (queries.entities, queries.relations)
+            torch.from_numpy(ids).to(self.trainers[0].device)
+            for ids in (queries.entities, queries.relations)
         )
         scorers = [trainer.scorer for trainer in self.trainers]
         teacher, student, *auxiliary = (

@@ -61,7 +61,7 @@ def asked_information(
         parts = [part for model in models if (part := information_of(model)) is not None]
         if parts:
             names += [f"{teacher}_information_{other}" for other in information_names(graph)]
-            columns.append(torch.stack(parts)[fold, np.arange(len(fold))].numpy())
+            columns.append(torch.stack(parts).cpu()[fold, np.arange(len(fold))].numpy())
     return tuple(names), np.concatenate(columns, axis=1)
 
 
@@ -103,6 +103,7 @@ def pointwise_information(
         within = np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts)
         rows = order[starts[picked][place] + within]
         excluded = share_an_answer(place, queries.answers[rows], len(picked))
-        estimates = objective.estimates(vectors(queries[asked]), excluded)
+        seen = vectors(queries[asked])
+        estimates = objective.estimates(seen, excluded.to(seen.teacher.device)).cpu()
         information[torch.from_numpy(rows)] = estimates[torch.from_numpy(place)]
     return information

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from graphs import MultimodalGraph
 from graphs.files import atomic_folder, cache_folder, config_hash, read_manifest, write_manifest
+from students.devices import resolve_device
 from students.growing import adagrad_sums, inherit
 from students.hooks import StepHook
 from students.scorer import Scorer
@@ -150,7 +151,7 @@ def train_descendant(
 ) -> Descendant:
     """Train a teacher on a task, from where its predecessor ended; see `load_descendant`."""
     generator = torch.Generator().manual_seed(config.seed)
-    scorer = make_teacher(name, graph, config.rank, generator)
+    scorer = make_teacher(name, graph, config.rank, generator).to(resolve_device(config.device))
     if not list(scorer.parameters()):
         return Descendant(scorer, {})
     hooks: list[StepHook] = []
@@ -178,6 +179,7 @@ def _write(folder: Path, descendant: Descendant, key: str, name: str) -> None:
 
 def _read(folder: Path, graph: MultimodalGraph, name: str, config: PretrainingConfig) -> Descendant:
     scorer = make_teacher(name, graph, config.rank, torch.Generator())
+    scorer.to(resolve_device(config.device))
     try:
         load_weights(scorer, safetensors.torch.load_file(folder / _WEIGHTS))
         return Descendant(scorer, safetensors.torch.load_file(folder / _SUMS))

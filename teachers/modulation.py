@@ -106,6 +106,9 @@ class Competence:
     @torch.no_grad()
     def __call__(self, scorer: Fused, forward: Forward) -> tuple[Tensor, int]:
         """Mean probabilities of the answers, `[modalities]`, and of how many queries."""
+        if self.place.device != forward.entities.device:
+            self.place = self.place.to(forward.entities.device)
+            self.common = self.common.to(forward.entities.device)
         heads, answers = self.place[forward.entities], self.place[forward.answers]
         rows = ((heads >= 0) & (answers >= 0)).nonzero()[:, 0]
         relations = forward.relations[rows]
@@ -155,7 +158,7 @@ class Modulator(StepHook):
         scorer = trainer.scorer
         assert isinstance(scorer, Fused)  # noqa: S101 - the caller looked
         means, queries = self.competence(scorer, forward)
-        self._totals += queries * means
+        self._totals += queries * means.cpu()
         self._queries += queries
         self._held = []
         if not queries or self.modulation.form is None:

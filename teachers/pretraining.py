@@ -24,6 +24,7 @@ from graphs.files import (
     write_manifest,
 )
 from graphs.plugged_in import plugged_in_code
+from students.devices import resolve_device
 from students.scorer import Scorer
 from students.training import Trainer, TrainingConfig
 from teachers.amid import CotrainingConfig
@@ -62,6 +63,8 @@ class PretrainingConfig:
         cotraining: how the teachers of `COTRAINED` are trained together with a student and
             auxiliary models (AMID, docs/amid.md); None trains them alone.
         modulation: how fused teachers hold the dominant modality back; others are as ever.
+        device: where they are trained and answer: `auto`, `cpu` or a CUDA device. It decides
+            roundings only, so that a teacher is found again by whoever has another.
     """
 
     rank: int = 64
@@ -75,6 +78,7 @@ class PretrainingConfig:
     regularisation_of: Mapping[str, float] = field(default_factory=dict)
     cotraining: CotrainingConfig | None = None
     modulation: Modulation | None = None
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         """Refuse sizes below one."""
@@ -102,6 +106,7 @@ def teacher_key(
         return config_hash({"graph": graph.fingerprint, "junior": junior_key(name)})
     settings = asdict(replace(config, regularisation=config.of(name).regularisation))
     del settings["regularisation_of"]  # what others have does not matter
+    del settings["device"]
     cotrained = config.cotraining_of(name)
     if cotrained:
         # But what is trained beside it does.
@@ -151,7 +156,7 @@ def pretrain(
         The teacher at its best look, in half precision: just as it will be found in a file.
     """
     generator = torch.Generator().manual_seed(config.seed)
-    scorer = make_teacher(name, graph, config.rank, generator)
+    scorer = make_teacher(name, graph, config.rank, generator).to(resolve_device(config.device))
     if not list(scorer.parameters()):
         return scorer
     rows = np.arange(2 * len(graph.triples["train"]))
@@ -198,6 +203,7 @@ def _read_teacher(
     scorer = make_teacher(name, graph, config.rank, torch.Generator())
     if config.cotraining_of(name):
         reserve(scorer, graph)
+    scorer.to(resolve_device(config.device))
     try:
         load_weights(scorer, safetensors.torch.load_file(path))
     except (RuntimeError, safetensors.SafetensorError) as error:
@@ -242,7 +248,7 @@ def load_teacher(
     A Junior is found where its trial left it.
     """
     if is_junior(name):
-        return load_junior(name, graph, folds)
+        return load_junior(name, graph, folds).to(resolve_device(config.device))
     key = teacher_key(graph, name, config, folds, fold)
     folder = _found(key)
     if folder:
