@@ -81,7 +81,7 @@ def test_teachers_and_what_they_say_are_alike(small_graph: MultimodalGraph) -> N
         config = replace(CONFIG, device=device, modulation=Modulation("own", 0.5))
         models = {name: [pretrain(small_graph, name, config)] for name in names}
         assert all(next(m[0].parameters()).device.type == device for m in models.values())
-        stores.append(build_store(small_graph, models, None))
+        stores.append(build_store(small_graph, models, 16))
     close(stores[0].log_tail, stores[1].log_tail, 0.05)
     close(stores[0].features, stores[1].features, 0.05)
 
