@@ -29,6 +29,14 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
+def accelerator() -> str | None:
+    """The CUDA device's own name; None without one."""
+    # Here and not above: who only asks for the processor need not wait for torch.
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
 def provenance(*packages: str) -> dict[str, Any]:
     """Command, machine, cores and versions, as JSON types.
 
@@ -41,9 +49,10 @@ def provenance(*packages: str) -> dict[str, Any]:
             versions[name] = version(name)
         except PackageNotFoundError:
             versions[name] = "not installed"
+    machine = " with ".join(filter(None, (processor(), accelerator())))
     return {
         "command": shlex.join(["python", *sys.argv]),
-        "machine": processor(),
+        "machine": machine,
         "cores": cores(),
         "python": platform.python_version(),
         "versions": versions,
