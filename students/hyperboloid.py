@@ -27,6 +27,8 @@ FARTHEST = 30.0
 # Elements that are passed over at a time, so that they stay in a core's own cache: without, fresh
 # memory for every intermediate result makes a distance five times as expensive.
 _CHUNK_ELEMENTS = 2**16
+# On a GPU every pass costs the time of its launch, and a row at a time would be thousands of them.
+_CHUNK_ELEMENTS_ELSEWHERE = 2**26
 
 
 class Rows(NamedTuple):
@@ -137,7 +139,16 @@ def _chunks(rows: Rows, waves: _Waves, products: Tensor) -> Iterator[_Chunk]:
 
 def _few(products: Tensor) -> int:
     """Rows of a chunk."""
-    return max(_CHUNK_ELEMENTS // products.shape[1], 1)
+    most = _CHUNK_ELEMENTS if products.device.type == "cpu" else _CHUNK_ELEMENTS_ELSEWHERE
+    return min(max(most // products.shape[1], 1), len(products))
+
+
+def _row_products(one: Tensor, other: Tensor) -> Tensor:
+    """Inner product of each row of `one` with that of `other`, `[rows]`."""
+    if one.device.type != "cpu":
+        return torch.linalg.vecdot(one, other)
+    # Row by row, which reads the numbers once.
+    return torch.stack([torch.dot(a, b) for a, b in zip(one, other, strict=True)])
 
 
 def _least(z: Tensor) -> float:
@@ -182,9 +193,7 @@ def pull_back(rows: Rows, columns: Columns, slope: Tensor) -> tuple[Rows, Column
         part, product = chunk.rows, products[chunk.rows]
         distance = torch.add(chunk.z, chunk.root, out=chunk.z).log_()
         sloping = torch.mul(distance, slope[part], out=memory[: len(product)])
-        # Of the 1/c in d²; row by row, which reads the numbers once.
-        pairs = zip(distance, sloping, strict=True)
-        squares = torch.stack([torch.dot(one, other) for one, other in pairs])
+        squares = _row_products(distance, sloping)  # Of the 1/c in d².
         by_z = sloping.div_(chunk.root)
         by_cosh = chunk.cosh.mul_(by_z)
         by_heights[part] = by_cosh @ ones
