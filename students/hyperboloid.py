@@ -140,7 +140,7 @@ def _chunks(rows: Rows, waves: _Waves, products: Tensor) -> Iterator[_Chunk]:
 def _few(products: Tensor) -> int:
     """Rows of a chunk."""
     most = _CHUNK_ELEMENTS if products.device.type == "cpu" else _CHUNK_ELEMENTS_ELSEWHERE
-    return min(max(most // products.shape[1], 1), len(products))
+    return max(min(most // products.shape[1], len(products)), 1)
 
 
 def _row_products(one: Tensor, other: Tensor) -> Tensor:
