@@ -57,6 +57,14 @@ MODULATIONS = ("own", "mspt")
 MOST_TEACHERS_FOR_SUBSETS = 12
 
 
+# A typing error must not ask for more memory than a machine has; what else counts, counts steps.
+MOST = {"rank": 10_000, "teacher_rank": 10_000, "relation_code": 10_000, "folds": 1000}
+MOST |= {"judged_folds": MOST["folds"], "top_k": 2**31}
+MOST_STEPS = 10**9
+# Of queries per update, which are sub-environments as well.
+MOST_BATCH = 2**18
+
+
 @dataclass(frozen=True)
 class DSoMConfig:
     """Arguments of the environment; all JSON types, so that a spec can be saved.
@@ -386,5 +394,8 @@ def _mode_name(mode: object) -> str:
 
 
 def _require_count(argument: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{argument} must be a whole number of at least 1, got {value!r}")
+    most = MOST.get(argument, MOST_STEPS)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ValueError(
+            f"{argument} must be a whole number of at least 1 and at most {most}, got {value!r}"
+        )

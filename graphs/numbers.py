@@ -1,4 +1,4 @@
-"""Which values count as numbers where a person writes them."""
+"""Which values count as numbers where a person writes them, and what is said when none are left."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from numbers import Real
 
 # A number to everybody but YAML 1.1, which wants a dot and a sign.
 _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+
+
+class DivergedError(RuntimeError):
+    """Numbers are no longer finite, at the step and for the cause that the message says.
+
+    The update that would have used them was not made.
+    """
 
 
 def is_number(value: object) -> bool:

@@ -19,10 +19,10 @@ from agents.command_line import (
     parse_penalties,
     parse_seeds,
     parse_setting,
-    read_json,
     resumable,
     run,
 )
+from graphs.text_files import read_json
 
 
 def main() -> None:
