@@ -8,8 +8,8 @@ import yaml
 
 from graphs.naming import shown
 
-# Beyond any configuration; PyYAML reads some hundred kilobytes a second.
-_MOST_CHARACTERS = 2**17
+# Beyond any configuration; PyYAML takes seconds for some hundred kilobytes.
+_MOST_CHARACTERS = 2**15
 # What aliases may repeat; nine lists of nine aliases each would hold a billion values.
 _MOST_NODES = 2**15
 
@@ -27,10 +27,12 @@ def parse_yaml(text: str, source: str) -> Any:
     if len(text) > _MOST_CHARACTERS:
         raise ValueError(f"{source}: expected YAML of at most {_MOST_CHARACTERS} characters")
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is not None:
-            _check(node, source, {})
-        return yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _check(node, source, {})
+        return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""

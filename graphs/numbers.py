@@ -19,7 +19,12 @@ class DivergedError(RuntimeError):
 
 def is_number(value: object) -> bool:
     """Whether it is a finite number; NumPy's count too, truth values and text do not."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def with_exponents(value: object) -> object:

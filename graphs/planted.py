@@ -132,11 +132,13 @@ class PlantedSpec:
 
     def _check_memory(self) -> None:
         """A typing error must not ask for more than a machine has."""
+        classes = self.codes**self.competent_per_block
         heads = self.relations * self.entities // (2 * self.blocks)
         for meant, numbers in (
             ("features", self.entities * self.feature_width * len(self.modalities)),
             ("triples", heads * self.tails_per_head),
             ("rules", self.relations * self.codes * len(self.modalities)),
+            ("pairs", (self.entities // (2 * self.blocks) // classes) ** 2),
         ):
             if numbers > _MOST_NUMBERS:
                 raise ValueError(
