@@ -2,7 +2,7 @@
 
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ def tree(folder: Path) -> dict[str, int]:
 
 
 @pytest.fixture
-def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Refused]:
+def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
     """Runs a call as a script would be, and returns the one sentence that it ends with.
 
     Nothing may be written, two seconds and a gigabyte have to do, and the exit code is 2.
@@ -45,4 +45,4 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Refu
         assert grown < MEGABYTES
         return said
 
-    yield check
+    return check

@@ -172,7 +172,11 @@ CORPUS: dict[str, tuple[str, Make, str]] = {
     "npy: a pickle": ("npy", raw(pickle.dumps(Bomb())), "magic string"),
     "npy: empty": ("npy", raw(b""), "magic string"),
     "npy: torn": ("npy", torn(npy(WHOLE), 140), "expected 40 bytes of data"),
-    "npy: a trillion rows": ("npy", raw(promising("(1000000000000, 2)")), "expected shape (5, any)"),
+    "npy: a trillion rows": (
+        "npy",
+        raw(promising("(1000000000000, 2)")),
+        "expected shape (5, any)",
+    ),
     "npy: a trillion columns": ("npy", raw(promising("(5, 1000000000000)")), "bytes promised"),
     "npy: negative": ("npy", raw(promising("(5, -1)")), "expected shape (5, any), got (5, -1)"),
     "npy: a call as header": ("npy", raw(member(b"__import__('os').system('ls')")), "header"),
@@ -201,7 +205,9 @@ CORPUS: dict[str, tuple[str, Make, str]] = {
     "safetensors: a trillion rows": (
         "safetensors",
         raw(
-            b"\x50" + bytes(7) + b'{"x":{"dtype":"F32","shape":[1000000000000,2],'
+            b"\x50"
+            + bytes(7)
+            + b'{"x":{"dtype":"F32","shape":[1000000000000,2],'
             b'"data_offsets":[0,8000000000000]}}'.ljust(80)
         ),
         "image.safetensors",

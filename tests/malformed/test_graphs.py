@@ -88,7 +88,12 @@ LATIN = "Münster\tborders\tParis\n".encode("latin-1")
 # What is wrong: the folder, how it is spoilt, the file that the sentence names, and what it says.
 CORPUS: dict[str, tuple[dict[str, str], Spoil, str, str]] = {
     # OpenKE
-    "count too large": (OPENKE, replaced("train2id.txt", "4\n", "5\n"), "train2id.txt, line 1", "4"),
+    "count too large": (
+        OPENKE,
+        replaced("train2id.txt", "4\n", "5\n"),
+        "train2id.txt, line 1",
+        "4",
+    ),
     "count of a trillion": (
         *(OPENKE, replaced("train2id.txt", "4\n", "1000000000000\n")),
         *("train2id.txt, line 1", "number of triples below, 4"),
@@ -120,7 +125,12 @@ CORPUS: dict[str, tuple[dict[str, str], Spoil, str, str]] = {
         *(OPENKE, replaced("entity2id.txt", "France", "Berlin")),
         *("entity2id.txt, line 3", "line 2 does not have"),
     ),
-    "id twice": (OPENKE, replaced("entity2id.txt", "\t1", "\t0"), "entity2id.txt, line 3", "no line"),
+    "id twice": (
+        OPENKE,
+        replaced("entity2id.txt", "\t1", "\t0"),
+        "entity2id.txt, line 3",
+        "no line",
+    ),
     "id missing": (OPENKE, replaced("entity2id.txt", "\t4", "\t5"), "line 6", "[0, 5)"),
     "entity without id": (OPENKE, replaced("entity2id.txt", "\t1", ""), "line 3", "and its id"),
     "names in Latin-1": (
@@ -131,18 +141,36 @@ CORPUS: dict[str, tuple[dict[str, str], Spoil, str, str]] = {
         *(OPENKE, text("entity2id.txt", "1\nParis\t0\n".encode("utf-16"))),
         *("entity2id.txt, line 1", "expected UTF-8"),
     ),
-    "zeros only": (OPENKE, text("relation2id.txt", bytes(4096)), "relation2id.txt, line 1", "its id"),
+    "zeros only": (
+        OPENKE,
+        text("relation2id.txt", bytes(4096)),
+        "relation2id.txt, line 1",
+        "its id",
+    ),
     "a file is a folder": (
-        *(OPENKE, lambda folder: ((folder / "test2id.txt").unlink(), (folder / "test2id.txt").mkdir())),
+        *(
+            OPENKE,
+            lambda folder: ((folder / "test2id.txt").unlink(), (folder / "test2id.txt").mkdir()),
+        ),
         *("test2id.txt", "is missing"),
     ),
     "a file is missing": (OPENKE, lambda f: (f / "test2id.txt").unlink(), "test2id.txt", "missing"),
     # Triples by name and by id
     "two fields": (PYKEEN, text("train.tsv", "Paris\tborders\n"), "train.tsv, line 1", "3 tab-"),
     "four fields": (PYKEEN, text("train.tsv", "a\tb\tc\td\n"), "train.tsv, line 1", "3 tab-"),
-    "a blank line": (PYKEEN, text("train.tsv", "a\tb\tc\n\nd\tb\tc\n"), "train.tsv, line 2", "got ''"),
+    "a blank line": (
+        PYKEEN,
+        text("train.tsv", "a\tb\tc\n\nd\tb\tc\n"),
+        "train.tsv, line 2",
+        "got ''",
+    ),
     "triples in Latin-1": (PYKEEN, text("test.tsv", LATIN), "test.tsv, line 1", "expected UTF-8"),
-    "spaces after tabs": (PYKEEN, replaced("train.tsv", "\tcapital", " capital"), "line 1", "3 tab"),
+    "spaces after tabs": (
+        PYKEEN,
+        replaced("train.tsv", "\tcapital", " capital"),
+        "line 1",
+        "3 tab",
+    ),
     "nothing at all": (PYKEEN, text("train.tsv", ""), "toy", "no training triples"),
     "a stranger": (MYGO, replaced("train.txt", "Paris", "Pari"), "train.txt, line 1", "got 'Pari'"),
     "a stranger by id": (
@@ -150,7 +178,12 @@ CORPUS: dict[str, tuple[dict[str, str], Spoil, str, str]] = {
         *("train.tsv, line 1", "got '7'"),
     ),
     "a negative id": (IDS_WITH_NAMES, replaced("train.tsv", "3\t", "-3\t"), "line 1", "got '-3'"),
-    "a name twice": (MYGO, replaced("entities.txt", "France", "Berlin"), "entities.txt, line 2", "1"),
+    "a name twice": (
+        MYGO,
+        replaced("entities.txt", "France", "Berlin"),
+        "entities.txt, line 2",
+        "1",
+    ),
     "no full stop": (MOMOK, replaced("train.txt", "Germany .", "Germany"), "line 3", "full stop"),
     "CRLF in the middle of a line": (
         *(PYKEEN, replaced("train.tsv", "\tcapital of\t", "\t\r\ncapital of\t")),
@@ -187,8 +220,18 @@ CORPUS: dict[str, tuple[dict[str, str], Spoil, str, str]] = {
         text("entity_text.tsv", f"id\tkey\tname\tdescription\tsource\n{'9' * 5000}\ta\tb\tc\td\n"),
         *("entity_text.tsv, line 2", "..."),
     ),
-    "text without a tab": (OPENKE, text("entity2text.txt", "Paris\n"), "entity2text.txt, line 1", "tab"),
-    "links of three": (OPENKE, text("ent_links.txt", "a\tb\tc\n"), "ent_links.txt, line 1", "2 tab-"),
+    "text without a tab": (
+        OPENKE,
+        text("entity2text.txt", "Paris\n"),
+        "entity2text.txt, line 1",
+        "tab",
+    ),
+    "links of three": (
+        OPENKE,
+        text("ent_links.txt", "a\tb\tc\n"),
+        "ent_links.txt, line 1",
+        "2 tab-",
+    ),
     "literal of infinity": (
         *(OPENKE, text("A_NumericalTriples.txt", "Paris\theight\tinf\n")),
         *("A_NumericalTriples.txt, line 1", "a number"),
