@@ -16,6 +16,8 @@ from graphs.numbers import DivergedError, with_exponents
 # What is wrong with the input, and not with the program.
 REFUSALS = (ValueError, OSError, ImportError, MemoryError)
 _MOST_SEEDS = 10_000
+# Characters of an error: a name in it may be as long as a file.
+_MOST_SAID = 1500
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -67,7 +69,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     try:
         value = parse_yaml(text_value, name)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error).replace("%", "%%")) from None
+        raise argparse.ArgumentTypeError(str(error)) from None
     return name.strip(), with_exponents(value)
 
 
@@ -165,5 +167,7 @@ def run(main: Callable[[], int | None]) -> None:
 
 def sentence(error: BaseException) -> str:
     """What an error says, on one line, without what would move a terminal's cursor."""
-    words = " ".join(str(error).split()) or "there is not enough memory"
+    words = " ".join(str(error).split()) or type(error).__name__
+    if len(words) > _MOST_SAID:
+        words = words[:_MOST_SAID] + "..."
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in words)

@@ -62,7 +62,12 @@ class RecordedStudent(AnyVectorWrapper):
             folder: gets `student.safetensors`; None writes nothing.
         """
         try:
-            yield
+            try:
+                yield
+            except ValueError:
+                # Who looks at the student may come upon its numbers before it learns again.
+                self.classroom.trainer.check_finite()
+                raise
         except DivergedError as error:
             if self.best_state is None:
                 raise DivergedError(f"{error}; no epoch had ended before") from error

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from dsom_env.config import DSoMConfig
 from dsom_env.sb3 import SB3VecEnv
 from graphs import MultimodalGraph, load_graph
 from graphs.files import atomic_write
+from graphs.naming import unknown
 from graphs.numbers import DivergedError
 from graphs.text_files import read_json
 from students.evaluation import metrics_by_relation, ranking_metrics, ranking_of
@@ -172,6 +173,22 @@ def _checked(document: Any) -> dict[str, Any]:
     return document
 
 
+def _config_of(document: Any) -> TrialConfig:
+    """The configuration in the content of a `result.json`.
+
+    Raises:
+        ValueError: it is none, or its configuration has an unknown key or a bad value.
+    """
+    written, valid = _checked(document)["config"], [field.name for field in fields(TrialConfig)]
+    for name in written:
+        if name not in valid:
+            raise unknown("not a finished trial, config", name, valid)
+    config = TrialConfig(**written)
+    if not isinstance(config.dataset, str):
+        raise ValueError("expected the name or path of a graph under 'dataset'")
+    return config
+
+
 def _are_numbers(values: object) -> bool:
     return isinstance(values, dict) and all(
         isinstance(value, int | float) for value in values.values()
@@ -188,9 +205,7 @@ def load_trained_student(folder: Path) -> tuple[Scorer, MultimodalGraph]:
     path = folder / "result.json"
     if not path.exists():
         raise FileNotFoundError(f"{folder} holds no finished trial: {path} is missing")
-    config = read_json(path, lambda document: TrialConfig(**_checked(document)["config"]))
-    if not isinstance(config.dataset, str):
-        raise ValueError(f"{path}: expected the name or path of a graph under 'dataset'")
+    config = read_json(path, _config_of)
     graph = load_graph(config.dataset)
     student, about = load_student(folder / FILE)
     if about.graph != graph.fingerprint:

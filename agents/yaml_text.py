@@ -10,6 +10,7 @@ from graphs.naming import shown
 
 # Beyond any configuration; PyYAML takes seconds for some hundred kilobytes.
 _MOST_CHARACTERS = 2**15
+_MOST_BRACKETS = 100
 # What aliases may repeat; nine lists of nine aliases each would hold a billion values.
 _MOST_NODES = 2**15
 
@@ -26,6 +27,8 @@ def parse_yaml(text: str, source: str) -> Any:
     """
     if len(text) > _MOST_CHARACTERS:
         raise ValueError(f"{source}: expected YAML of at most {_MOST_CHARACTERS} characters")
+    if _deepest(text) > _MOST_BRACKETS:  # which PyYAML takes seconds to look through
+        raise ValueError(f"{source} is not YAML: nested too deeply")
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
@@ -46,6 +49,15 @@ def parse_yaml(text: str, source: str) -> Any:
         raise ValueError(f"{source} is not YAML: {reason}") from None
 
 
+def _deepest(text: str) -> int:
+    """How many brackets are open at a time, those in quotes included."""
+    depth = deepest = 0
+    for char in text:
+        depth += (char in "[{") - (char in "]}")
+        deepest = max(deepest, depth)
+    return deepest
+
+
 class _Refused(Exception):
     """YAML, but not what a configuration may hold."""
 
@@ -63,7 +75,7 @@ def _check(node: yaml.Node, source: str, known: dict[int, int]) -> int:
         names: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in names:  # the last one would win
-                raise _Refused(f"{here}: {shown(key.value)} is there twice")
+                raise _Refused(f"{here}: {shown(key.value)[1:-1]} is there twice")
             names.add(str(key.value))
         parts = [part for pair in node.value for part in pair]
     elif isinstance(node, yaml.SequenceNode):

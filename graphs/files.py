@@ -150,12 +150,19 @@ def refuse_strays(folder: Path, places: Sequence[str], endings: Container[str]) 
         inside = folder / place
         found = [inside, *sorted(inside.iterdir())] if inside.is_dir() else []
         for path in found:
-            if path != inside and path.suffix not in endings:
+            if path != inside and (path.suffix not in endings or path.is_dir()):
                 continue
-            if not path.resolve().is_relative_to(root):
+            if not _leads_into(root, path):
                 raise ValueError(f"{path}: expected a file of the folder, got a link out of it")
             if path.exists() and not (path.is_file() or path.is_dir()):
                 raise ValueError(f"{path}: expected a file, got a pipe, a socket or a device")
+
+
+def _leads_into(root: Path, path: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):  # a link to itself
+        return False
 
 
 def open_npz(path: Path) -> zipfile.ZipFile:
@@ -399,7 +406,7 @@ def read_manifest(folder: str | os.PathLike[str], config_hash: str | None = None
         if parts.is_absolute() or ".." in parts.parts:
             raise ValueError(f"{path}: file name {name!r} leaves the folder")
         listed = path.parent / parts
-        if not listed.resolve().is_relative_to(path.parent.resolve()):
+        if not _leads_into(path.parent.resolve(), listed):
             raise ValueError(f"{listed} is a link that leaves the folder")
         if not listed.is_file():
             raise ValueError(f"{listed} is missing, but {MANIFEST} lists it")

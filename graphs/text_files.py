@@ -28,6 +28,11 @@ _COUNT = re.compile(r"[ \t]*[0-9]{1,18}[ \t]*")
 _ALWAYS_ALLOWED_BYTES = 2**23
 
 
+def is_id(text: str) -> bool:
+    """Whether a field is a whole number, not negative and of at most 18 digits."""
+    return _ID.fullmatch(text) is not None
+
+
 def malformed(path: Path, line: int, expected: str, got: str) -> ValueError:
     """The error for a line that is not as it should be."""
     return ValueError(f"{path}, line {line}: expected {expected}, got {shown(got)}")
@@ -197,7 +202,7 @@ def check_count(path: Path, lines: Sequence[str], counted: str) -> None:
     Raises:
         ValueError: the first line is no count, or a wrong one.
     """
-    expected = f"the number of {counted} below, {len(lines) - 1}"
+    expected = f"the number of {counted} below, {max(len(lines) - 1, 0)}"
     if not lines or not _COUNT.fullmatch(lines[0]) or int(lines[0]) != len(lines) - 1:
         raise malformed(path, 1, expected, lines[0] if lines else "")
 

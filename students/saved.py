@@ -17,6 +17,8 @@ from students.registry import STUDENTS, make_student
 from students.scorer import Scorer
 
 FILE = "student.safetensors"
+# How torch and a scorer say that sizes are none, or not those of the weights.
+_NO_STUDENT = (RuntimeError, TypeError, ValueError, OverflowError, safetensors.SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,11 @@ def read_about(path: Path) -> About:
         ) from None
 
 
+def _made(about: About) -> Scorer:
+    sizes = (about.num_entities, about.num_relations, about.rank)
+    return make_student(about.student, *sizes, torch.Generator())
+
+
 def load_student(path: Path) -> tuple[Scorer, About]:
     """The student in the file at `path`, without gradients.
 
@@ -99,17 +106,12 @@ def load_student(path: Path) -> tuple[Scorer, About]:
         raise ValueError(f"{path} holds a {shown(about.student)} student, and none is registered")
     try:
         weights = safetensors.torch.load_file(path)
-        # On no device: a header may promise more entities than any memory holds.
+        # On no device first: a header may promise more entities than any memory holds.
         with torch.device("meta"):
-            scorer = make_student(
-                about.student,
-                about.num_entities,
-                about.num_relations,
-                about.rank,
-                torch.Generator(),
-            )
-        scorer.load_state_dict(weights, assign=True)
-    except (RuntimeError, ValueError, OverflowError, safetensors.SafetensorError) as error:
+            _made(about).load_state_dict(weights, assign=True)
+        scorer = _made(about)
+        scorer.load_state_dict(weights)
+    except _NO_STUDENT as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} does not hold a {about.student} student: {reason}") from None
     for name, values in scorer.state_dict().items():

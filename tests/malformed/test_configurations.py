@@ -23,7 +23,7 @@ YAML: dict[str, tuple[bytes, str]] = {
     "only a comment": (b"# nothing\n", "expected a mapping"),
     "a list": (b"- a\n", "expected a mapping"),
     "not text": (b"\xff\xfe\x00", "expected UTF-8"),
-    "not YAML": (b"a: [1\nb: 2\n", "is not YAML, line 2"),
+    "not YAML": (b"a: [1\nb: 2\n", "is not YAML, line"),
     "a tab": (b"a:\n\t- 1\n", "is not YAML, line 2"),
     "a call": (b"a: !!python/object/apply:os.system [touch exploded]\n", "is not YAML, line 1"),
     "a name of Python": (b"a: !!python/name:os.system\n", "is not YAML, line 1"),

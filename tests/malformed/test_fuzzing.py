@@ -4,6 +4,7 @@ Files come from mutations of good ones, which lead further in than bytes drawn a
 """
 
 import json
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -25,17 +26,19 @@ from graphs import GraphWarning, load_graph
 from graphs.text_files import read_json
 from students.saved import load_student
 from tests.graphs.folders import IDS_WITH_NAMES, MOMOK, MYGO, NATIVE, OPENKE, PYKEEN, write
+from tests.malformed.conftest import SECONDS
 from tests.malformed.test_results_and_students import READERS, student
 
 noise = settings(
-    deadline=2000,
-    max_examples=60,
+    deadline=None,
+    max_examples=40,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
 def read_or_refuse(call: Callable[[], Any]) -> None:
     """Call it; the only errors are those of bad input, in a sentence."""
+    started = time.process_time()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", GraphWarning)
@@ -43,6 +46,7 @@ def read_or_refuse(call: Callable[[], Any]) -> None:
     except (ValueError, OSError) as error:
         assert 0 < len(sentence(error)) < 2000  # noqa: PT017
         assert not isinstance(error, UnicodeError), "says no file"  # noqa: PT017
+    assert time.process_time() - started < SECONDS
 
 
 # Bytes that mean something to one parser or another.

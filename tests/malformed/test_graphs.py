@@ -108,7 +108,7 @@ CORPUS: dict[str, tuple[dict[str, str], Spoil, str, str]] = {
     "empty triples": (OPENKE, text("train2id.txt", ""), "train2id.txt, line 1", "got ''"),
     "no training triples": (OPENKE, text("train2id.txt", "0\n"), "toy", "no training triples"),
     "truncated triples": (OPENKE, cut("train2id.txt", 12), "train2id.txt, line 1", "below"),
-    "torn last line": (OPENKE, cut("train2id.txt", 18), "train2id.txt, line 5", "got '4 2'"),
+    "torn last line": (OPENKE, cut("train2id.txt", 23), "train2id.txt, line 5", "got '4 2'"),
     "head out of range": (OPENKE, replaced("train2id.txt", "3 1 1", "5 1 1"), "line 2", "[0, 5)"),
     "relation out of range": (
         *(OPENKE, replaced("train2id.txt", "3 1 1", "3 1 2")),
@@ -184,7 +184,7 @@ CORPUS: dict[str, tuple[dict[str, str], Spoil, str, str]] = {
         "entities.txt, line 2",
         "1",
     ),
-    "no full stop": (MOMOK, replaced("train.txt", "Germany .", "Germany"), "line 3", "full stop"),
+    "no full stop": (MOMOK, replaced("train.txt", "Germany .", "Germany"), "line 2", "full stop"),
     "CRLF in the middle of a line": (
         *(PYKEEN, replaced("train.tsv", "\tcapital of\t", "\t\r\ncapital of\t")),
         *("train.tsv, line 1", "3 tab-separated fields"),
