@@ -1,4 +1,4 @@
-"""The error boundary of the command line, around one call."""
+"""The error boundary of the command line around one call, and a small trial's files."""
 
 import resource
 import time
@@ -9,9 +9,17 @@ from typing import Any
 import pytest
 
 from agents.command_line import run
+from agents.comparison import ComparisonConfig, _context, _write_results
+from agents.trial import run_trial
+from agents.trial_config import TrialConfig
+from tests.agents.conftest import SMALL
 
 SECONDS = 2.0
 MEGABYTES = 1024
+
+TRIAL = TrialConfig(
+    "all", dataset=SMALL, epochs=1, batch=64, environment={"rank": 8, "teacher_rank": 8}
+)
 
 Refused = Callable[..., str]
 
@@ -46,3 +54,13 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
         return said
 
     return check
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small trial's folder, with the `results.json` of a comparison beside."""
+    folder = tmp_path_factory.mktemp("finished")
+    config = ComparisonConfig(("all", "none"), (0,), TRIAL)
+    runs = [run_trial(TRIAL, folder), run_trial(config.trials()[1])]
+    _write_results(folder, config, _context(config, quiet=True), runs, [], complete=True)
+    return folder

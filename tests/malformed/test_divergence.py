@@ -12,7 +12,6 @@ import torch
 from agents.command_line import run
 from agents.comparison import ComparisonConfig, compare
 from agents.trial import run_trial
-from agents.trial_config import TrialConfig
 from dsom_env.classroom import Classroom
 from graphs import load_graph
 from graphs.numbers import DivergedError
@@ -20,10 +19,9 @@ from students.evaluation import evaluate_ranking
 from students.saved import load_student
 from students.training import StepReport, Trainer
 from tests.agents.conftest import SMALL
+from tests.malformed.conftest import TRIAL
 
-TRIAL = TrialConfig(
-    "all", dataset=SMALL, epochs=3, batch=64, environment={"rank": 8, "teacher_rank": 8}
-)
+LONGER = replace(TRIAL, epochs=3)
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, at: float, value: float = float("nan")) -> None:
@@ -32,8 +30,8 @@ def spoil(monkeypatch: pytest.MonkeyPatch, at: float, value: float = float("nan"
 
     def teach(self: Classroom, *arguments: Any, **keywords: Any) -> StepReport:
         report = taught(self, *arguments, **keywords)
-        steps = round(TRIAL.epochs * len(self.taught_rows) / TRIAL.batch)
-        if self.trainer.steps == math.ceil(at * steps / TRIAL.epochs):
+        steps = round(LONGER.epochs * len(self.taught_rows) / LONGER.batch)
+        if self.trainer.steps == math.ceil(at * steps / LONGER.epochs):
             with torch.no_grad():
                 next(self.trainer.scorer.parameters())[3, 2] = value
         return report
@@ -49,7 +47,7 @@ def test_the_last_good_student_is_kept(
     """Also where it happens at the very end of an epoch, of which no rank may be taken."""
     spoil(monkeypatch, at, value)
     with pytest.raises(DivergedError) as error:
-        run_trial(replace(TRIAL, agent=agent), tmp_path)
+        run_trial(replace(LONGER, agent=agent), tmp_path)
     said, path = str(error.value), tmp_path / "student.safetensors"
     assert "entity_table is not finite at step" in said
     assert f"that of epoch 1, kept in {path}" in said
@@ -62,7 +60,7 @@ def test_the_last_good_student_is_kept(
 
 
 def test_nothing_good_is_said_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    trial = replace(TRIAL, environment=TRIAL.environment | {"learning_rate": 1e30})
+    trial = replace(LONGER, environment=LONGER.environment | {"learning_rate": 1e30})
     with pytest.raises(SystemExit) as ended:
         run(lambda: run_trial(trial, tmp_path) and None)
     assert ended.value.code == 1
@@ -74,7 +72,7 @@ def test_nothing_good_is_said_as_well(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_comparison_keeps_it_and_goes_on(tmp_path: Path) -> None:
-    trial = replace(TRIAL, epochs=1, environment=TRIAL.environment | {"learning_rate": 1e30})
+    trial = replace(LONGER, epochs=1, environment=LONGER.environment | {"learning_rate": 1e30})
     results = compare(ComparisonConfig(("none",), (0,), trial), tmp_path, 1, quiet=True)
     (failure,) = results["failures"]
     assert "at step 1" in failure["error"]

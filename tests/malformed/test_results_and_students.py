@@ -11,42 +11,27 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from agents.comparison import ComparisonConfig, _context, _write_results
 from agents.effects import Experiment
 from agents.report import render_report
 from agents.report.differences import render_differences
 from agents.report.outcome import parse_results
 from agents.report.published import parse_published
 from agents.report.regimes import parse_regime
-from agents.trial import finished_trial, load_trained_student, run_trial
-from agents.trial_config import TrialConfig
+from agents.trial import finished_trial, load_trained_student
 from graphs.files import read_manifest, write_manifest
 from graphs.text_files import read_json
 from students.registry import STUDENTS, make_student
 from students.saved import About, load_student, save_student
 from teachers.cached_store import read_store
 from tests.agents.conftest import SMALL
-from tests.malformed.conftest import Refused
+from tests.malformed.conftest import TRIAL, Refused
 
-TRIAL = TrialConfig(
-    "all", dataset=SMALL, epochs=1, batch=64, environment={"rank": 8, "teacher_rank": 8}
-)
 READERS: dict[str, Callable[[Any], Any]] = {
     "report.py": render_report,
     "results.py": parse_results,
     "regimes.py": partial(parse_regime, name="a"),
     "differences.py": lambda document: render_differences([document], None),
 }
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small trial's folder, with the `results.json` of a comparison beside."""
-    folder = tmp_path_factory.mktemp("finished")
-    config = ComparisonConfig(("all", "none"), (0,), TRIAL)
-    runs = [run_trial(TRIAL, folder), run_trial(config.trials()[1])]
-    _write_results(folder, config, _context(config, quiet=True), runs, [], complete=True)
-    return folder
 
 
 @pytest.fixture
