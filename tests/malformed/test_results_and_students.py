@@ -18,6 +18,7 @@ from agents.report.outcome import parse_results
 from agents.report.published import parse_published
 from agents.report.regimes import parse_regime
 from agents.trial import finished_trial, load_trained_student
+from agents.tuning.study import _drop_torn_line
 from graphs.files import read_manifest, write_manifest
 from graphs.text_files import read_json
 from students.registry import STUDENTS, make_student
@@ -222,3 +223,19 @@ def test_a_store_without_its_arrays_is_one_sentence(
 ) -> None:
     write_manifest(tmp_path, "a", extra)
     assert f"{tmp_path} holds no store" in refused(read_store, tmp_path, "a")
+
+
+@pytest.mark.parametrize(
+    ("content", "left"),
+    [
+        (b"notes of somebody else", b"notes of somebody else"),
+        (b'{"op_code":0}\n{"op_', b'{"op_code":0}\n'),
+    ],
+)
+def test_only_the_torn_line_of_a_journal_is_dropped(
+    content: bytes, left: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "journal.log"
+    path.write_bytes(content)
+    _drop_torn_line(path)
+    assert path.read_bytes() == left
