@@ -6,12 +6,12 @@ python scripts/report.py runs/demo --out demo.html
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from agents.command_line import run
 from agents.report import render_report
 from graphs.files import atomic_write
+from graphs.text_files import read_json
 
 
 def main() -> None:
@@ -23,10 +23,7 @@ def main() -> None:
     command.add_argument("--out", type=Path, help="default: report.html beside results.json")
     arguments = command.parse_args()
     path = arguments.results / "results.json" if arguments.results.is_dir() else arguments.results
-    try:
-        page = render_report(json.loads(path.read_text("utf-8")))
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not the result of a comparison: {error!r}") from None
+    page = read_json(path, render_report)
     out = arguments.out or path.parent / "report.html"
     atomic_write(out, page.encode())
     print(out)
