@@ -1,6 +1,9 @@
-"""Write the report page of a comparison again, from its results.json.
+"""Write the report page of a comparison again, finished or not: one HTML file for other people.
 
 python scripts/report.py runs/demo --out demo.html
+
+It is made of results.json and explorer.json alone (docs/report.md): neither graph nor students
+need be on this machine.
 """
 
 from __future__ import annotations
@@ -10,12 +13,15 @@ import json
 from pathlib import Path
 
 from agents.command_line import run
-from agents.report import render_report
-from graphs.files import atomic_write
 
 
 def main() -> None:
     """Render and say where the page is."""
+    # Here and not above, because Ctrl-C during these seconds must end like any other, in `run`.
+    from agents.report import render_report
+    from agents.report.explorer import FILE
+    from graphs.files import atomic_write
+
     command = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -23,8 +29,12 @@ def main() -> None:
     command.add_argument("--out", type=Path, help="default: report.html beside results.json")
     arguments = command.parse_args()
     path = arguments.results / "results.json" if arguments.results.is_dir() else arguments.results
+    looked_at = path.parent / FILE
     try:
-        page = render_report(json.loads(path.read_text("utf-8")))
+        results = json.loads(path.read_text("utf-8"))
+        # Comparisons from before there was an explorer have none.
+        explorer = json.loads(looked_at.read_text("utf-8")) if looked_at.exists() else None
+        page = render_report(results, explorer)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not the result of a comparison: {error!r}") from None
     out = arguments.out or path.parent / "report.html"
