@@ -142,8 +142,11 @@ def _about(graph: MultimodalGraph, entity: int, mentioned: _Mentioned) -> dict[s
         text = text[: LONGEST_TEXT - 1] + "…"
     heads, relations, tails = graph.triples["train"].T
     touching = np.flatnonzero((heads == entity) | (tails == entity))
+    # Every relation has its turn: the first six keywords would say less.
+    kinds = relations[touching] + graph.num_relations * (heads[touching] != entity)
+    turns = np.array([np.count_nonzero(kinds[:i] == kind) for i, kind in enumerate(kinds)])
     facts = []
-    for row in touching[:FACTS].tolist():
+    for row in touching[np.lexsort((np.arange(len(touching)), turns))][:FACTS].tolist():
         inverse = int(heads[row] != entity)
         other = heads[row] if inverse else tails[row]
         facts.append([int(relations[row]), inverse, mentioned[other]])

@@ -64,7 +64,7 @@ def interval_chart(
             f'<rect x="{x(band[0]):.1f}" width="{x(band[1]) - x(band[0]):.1f}" y="4" '
             f'height="{height - 32}" class="band"/>'
         )
-    for tick in _ticks(low, high, 3):
+    for tick in _ticks(low, high, 4):
         parts.append(
             f'<line x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="8" y2="{height - 28}" class="grid"/>'
             f'<text x="{x(tick):.1f}" y="{height - 12}" class="tick" text-anchor="middle">'

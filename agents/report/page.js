@@ -79,6 +79,8 @@ function explore(data) {
     for (let i = 0; i < flat.length; i += 2) {
       const share = flat[i + 1] < 10 ? '< 1 %' : Math.round(flat[i + 1] / 10) + ' %';
       const chip = make('span', flat[i] === answer ? 'chip right' : 'chip');
+      // Two entities may have one name, a keyword and a group say.
+      if (data.types) chip.title = data.types[flat[i]];
       const small = picture(flat[i], 20);
       if (small) chip.append(small, ' ');
       chip.append(data.names[flat[i]] + ' ', make('i', '', share));
@@ -166,6 +168,7 @@ function explore(data) {
   const asked = Number(state.get('query') ?? NaN);
   if (asked in data.queries) show(asked);
   else if (found.length) show(found[0]);
+  if (state.has('query') || state.has('search')) $('explorer').scrollIntoView();
   $('search').oninput = () => {
     const text = $('search').value.trim(), left = find(text);
     remember({search: text});

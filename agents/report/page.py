@@ -107,7 +107,12 @@ def _table(results: dict[str, Any]) -> str:
         *("agent", "test MRR", "95 % interval", "Hits@1", "Hits@3", "Hits@10"),
         *("P(> all)", "valid MRR", "seconds", "search"),
     ]
-    head = "".join(f'<th scope="col"><button>{escape(name)}</button></th>' for name in names)
+    # The rows come in this order.
+    sorted_by = {"test MRR": ' aria-sort="descending"'}
+    head = "".join(
+        f'<th scope="col"{sorted_by.get(name, "")}><button>{escape(name)}</button></th>'
+        for name in names
+    )
     body = []
     for row in results["summary"]:
         runs = _runs_of(results, row["agent"])
