@@ -132,7 +132,7 @@ def _table(results: dict[str, Any]) -> str:
         agent = escape(row["agent"])
         body.append(f'<tr><th scope="row" data-value="{agent}">{agent}</th>{columns}</tr>')
     return (
-        '<h2>The table</h2><div class="wide"><table class="sortable">'
+        '<h2>The table</h2><div class="wide"><table class="sortable" id="results">'
         f"<thead><tr>{head}</tr></thead>"
         f'<tbody>{"".join(body)}</tbody></table></div><p class="soft">{escape(FOOTNOTE)}</p>'
     )
