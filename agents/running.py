@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -37,6 +38,9 @@ def shown_as_running(out: Path, plan: Mapping[str, Any]) -> Iterator[None]:
     over = threading.Event()
 
     def touch() -> None:
+        # Ctrl-C is for the thread that can hold it back (`agents.workers`).
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         while not over.wait(EVERY):
             # Somebody may have removed the folder.
             if path.exists():

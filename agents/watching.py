@@ -113,7 +113,7 @@ def look(out: Path, now: float) -> Snapshot:
     """
     results, plan = _read(out / "results.json"), _read(out / FILE)
     # A comparison that was killed leaves its sign of life behind.
-    alive = plan is not None and now - (out / FILE).stat().st_mtime < DEAD_AFTER
+    alive = plan is not None and now - _written(out / FILE) < DEAD_AFTER
     if results is None and not alive:
         raise ValueError(f"{out} holds no comparison: results.json is missing")
     try:
@@ -121,6 +121,14 @@ def look(out: Path, now: float) -> Snapshot:
     except (KeyError, TypeError) as error:
         path = out / "results.json"
         raise ValueError(f"{path} is not the result of a comparison: {error!r}") from None
+
+
+def _written(path: Path) -> float:
+    """When a file was last written; long ago for one that has just been removed."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _read(path: Path) -> Any:
@@ -143,7 +151,7 @@ def _snapshot(out: Path, results: Any, plan: Any, now: float) -> Snapshot:
         if (run["agent"], run["seed"]) in asked
     ]
     failures = tuple(results["failures"]) if results else ()
-    if plan and failures and (out / "results.json").stat().st_mtime < plan["started"]:
+    if plan and failures and _written(out / "results.json") < plan["started"]:
         # Those of the last time: they are tried again.
         failures = ()
     over = {(one.agent, one.seed) for one in done}
