@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from agents.answers import answers_of, sample_valid
+from agents.report.explorer import FORMAT
 from graphs import MultimodalGraph, Queries
 from students.scorer import Scorer
 
-FORMAT = 1
 LONGEST_TEXT = 280
 FACTS = 6
 # Pictures are what is large: so many, and so many pixels a side, are well below a megabyte.

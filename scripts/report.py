@@ -12,14 +12,14 @@ import argparse
 import json
 from pathlib import Path
 
-from agents.command_line import run
+from agents.command_line import read_json, run
 
 
 def main() -> None:
     """Render and say where the page is."""
     # Here and not above, because Ctrl-C during these seconds must end like any other, in `run`.
     from agents.report import render_report
-    from agents.report.explorer import FILE
+    from agents.report.explorer import FILE, parse_explorer
     from graphs.files import atomic_write
 
     command = argparse.ArgumentParser(
@@ -30,11 +30,10 @@ def main() -> None:
     arguments = command.parse_args()
     path = arguments.results / "results.json" if arguments.results.is_dir() else arguments.results
     looked_at = path.parent / FILE
+    # Comparisons from before there was an explorer have none.
+    explorer = read_json(looked_at, parse_explorer) if looked_at.exists() else None
     try:
-        results = json.loads(path.read_text("utf-8"))
-        # Comparisons from before there was an explorer have none.
-        explorer = json.loads(looked_at.read_text("utf-8")) if looked_at.exists() else None
-        page = render_report(results, explorer)
+        page = render_report(json.loads(path.read_text("utf-8")), explorer)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not the result of a comparison: {error!r}") from None
     out = arguments.out or path.parent / "report.html"

@@ -8,6 +8,21 @@ from html import escape
 from typing import Any
 
 FILE = "explorer.json"
+FORMAT = 1
+_NEEDED = {"valid", "relations", "queries", "names", "about", "teachers", "before", "agents"}
+
+
+def parse_explorer(document: Any) -> Mapping[str, Any]:
+    """The content of an `explorer.json`, looked at.
+
+    Raises:
+        ValueError: it is not one, or of another format.
+    """
+    if not isinstance(document, dict) or not _NEEDED <= document.keys():
+        raise ValueError("not the explorer of a comparison")
+    if document.get("format") != FORMAT:
+        raise ValueError(f"format {document.get('format')!r} is not {FORMAT}")
+    return document
 
 
 def explorer_section(document: Mapping[str, Any] | None) -> str:

@@ -21,6 +21,7 @@ from agents.report.chosen import (
     pooled_benefit,
     pooled_shares,
 )
+from agents.report.explorer import parse_explorer
 from agents.report.profiles import profiles_section
 from agents.selection import Selection
 from agents.statistics import performance_profile, summarise
@@ -381,6 +382,13 @@ def test_the_explorers_data_cannot_leave_their_element(results: dict[str, Any]) 
     assert "3 of the 10 valid queries" in page
     assert "nothing follows from cycle" in page
     assert "explorer" not in render_report(results).split("<script>")[0].split("</style>")[1]
+
+
+@pytest.mark.parametrize("document", [[], {}, EXPLORER | {"format": 2}, {"format": 1}])
+def test_other_files_are_no_explorer(document: Any) -> None:
+    assert parse_explorer(EXPLORER) == EXPLORER
+    with pytest.raises(ValueError, match=r"not the explorer|format 2 is not 1"):
+        parse_explorer(document)
 
 
 def test_a_comparison_that_has_only_begun_has_a_page(results: dict[str, Any]) -> None:
