@@ -18,7 +18,7 @@ def parse_explorer(document: Any) -> Mapping[str, Any]:
     Raises:
         ValueError: it is not one, or of another format.
     """
-    if not isinstance(document, dict) or not _NEEDED <= document.keys():
+    if not isinstance(document, dict) or not document.keys() >= _NEEDED:
         raise ValueError("not the explorer of a comparison")
     if document.get("format") != FORMAT:
         raise ValueError(f"format {document.get('format')!r} is not {FORMAT}")
