@@ -227,6 +227,8 @@ def record_of(seed: int, rank: float) -> dict[str, Any]:
 
 
 def test_the_document_by_hand(tiny: MultimodalGraph, teacher: Table) -> None:
+    # No ties here: bee, cat, ant, dog, eel.
+    teacher.scores[3, 1] = torch.tensor([0.0, 0.2, 0.1, -1.0, -2.0])
     explorer = Explorer.of(tiny, {"one": teacher})
     document = explorer.document({"all": record_of(0, 1.0), "ppo": record_of(0, 2.0)})
     assert json.loads(json.dumps(document)) == document
