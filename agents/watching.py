@@ -73,7 +73,8 @@ class Snapshot:
     @property
     def waiting(self) -> list[str]:
         """The agent of every trial that has not begun."""
-        begun = {(one.agent, one.seed) for one in (*self.done, *self.running)}
+        begun = {(one.agent, one.seed) for one in self.done}
+        begun |= {(one.agent, one.seed) for one in self.running}
         begun |= {(failure["agent"], failure["seed"]) for failure in self.failures}
         pairs = [(agent, seed) for seed in self.seeds for agent in self.agents]
         return [agent for agent, seed in pairs if (agent, seed) not in begun]
