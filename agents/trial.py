@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, configure
 
+from agents.answers import WouldChoose, trial_answers, write_answers
 from agents.calibration import calibrate, learned_preferences
 from agents.hyperparameters import algorithm_arguments
 from agents.recording import RecordedStudent, open_writer
@@ -30,7 +31,7 @@ from agents.trial_config import (
     rehearsal_of,
     resolve,
 )
-from dsom_env.classroom import derived_seed
+from dsom_env.classroom import Classroom, Lesson, derived_seed
 from dsom_env.config import DSoMConfig
 from dsom_env.sb3 import SB3VecEnv
 from graphs import MultimodalGraph, load_graph
@@ -52,11 +53,13 @@ class TrainedStudent:
     Attributes:
         recorded: the environment, with the student's curves and its best state on valid.
         extras: entries of the result that are not read off the student.
+        would_choose: the agent's preferences for queries that are not taught.
         seconds: wall-clock time.
     """
 
     recorded: RecordedStudent
     extras: dict[str, Any]
+    would_choose: WouldChoose
     seconds: float
 
 
@@ -78,13 +81,14 @@ def train_student(
     started = time.perf_counter()
     writer = open_writer(folder)
     if spec.learner:
-        recorded, extras = _run_learner(config, spec, teachers, writer, folder, on_epoch)
+        trained = _run_learner(config, spec, teachers, writer, folder, on_epoch)
     else:
-        recorded, extras = _run_policy(config, spec, teachers, writer, folder, on_epoch)
+        trained = _run_policy(config, spec, teachers, writer, folder, on_epoch)
+    recorded, extras, would_choose = trained
     seconds = time.perf_counter() - started
     if writer:
         writer.close()
-    return TrainedStudent(recorded, {"oracle": spec.oracle, **extras}, seconds)
+    return TrainedStudent(recorded, {"oracle": spec.oracle, **extras}, would_choose, seconds)
 
 
 def run_trial(
@@ -94,9 +98,9 @@ def run_trial(
 
     Args:
         config: what to run.
-        folder: gets `result.json`, `student.safetensors`, the agent's `policy.safetensors`
-            and TensorBoard files; None writes nothing. Of a trial that diverges, only the best
-            student before and the TensorBoard files.
+        folder: gets `result.json`, `answers.json`, `student.safetensors`, the agent's
+            `policy.safetensors` and TensorBoard files; None writes nothing. Of a trial that
+            diverges, only the best student before and the TensorBoard files.
         on_epoch: called with (epoch, valid MRR).
 
     Returns:
@@ -106,6 +110,11 @@ def run_trial(
     recorded, extras = trained.recorded, trained.extras
     classroom = recorded.classroom
     assert recorded.best_state is not None  # noqa: S101 - a budget has at least one epoch
+    if folder:
+        # Here, where the student is still the one that the agent chose for last.
+        best, kind = recorded.best_state["scorer"], extras["calibration"]["preference"]
+        record = trial_answers(classroom, config.seed, best, trained.would_choose, kind)
+        write_answers(folder, config.key, record)
     classroom.trainer.load_state_dict(recorded.best_state)
     queries, ranks = ranking_of(classroom.trainer.score, classroom.graph, "valid")
     by_relation = metrics_by_relation(queries, ranks, classroom.graph)
@@ -231,7 +240,7 @@ def _run_policy(
     writer: Any,
     folder: Path | None,
     on_epoch: OnEpoch | None,
-) -> tuple[RecordedStudent, dict[str, Any]]:
+) -> tuple[RecordedStudent, dict[str, Any], WouldChoose]:
     """A plain loop for agents that do not learn; `gate` is the reward that costs them nothing."""
     assert spec.policy is not None  # noqa: S101 - the caller dispatched on it
     policy = spec.policy(**hyperparameters_of(config)["algorithm"])
@@ -269,7 +278,8 @@ def _run_policy(
         config.seed,
     )
     extras = {"search_epochs": policy.search_epochs, "calibration": calibration}
-    return recorded, extras
+    looking = np.random.default_rng(derived_seed(config.seed, "explorer"))
+    return recorded, extras, lambda asked, lesson: policy.would_choose(asked, lesson, looking)
 
 
 class _StopWhenSpent(BaseCallback):
@@ -348,7 +358,7 @@ def _run_learner(
     writer: Any,
     folder: Path | None,
     on_epoch: OnEpoch | None,
-) -> tuple[RecordedStudent, dict[str, Any]]:
+) -> tuple[RecordedStudent, dict[str, Any], WouldChoose]:
     """Stable-Baselines3 drives; the student learns from what it explores."""
     parameters, arguments = hyperparameters_of(config), environment_of(config)
     recorded = RecordedStudent(make_environment(config, teachers, arguments), config.epochs, writer)
@@ -379,4 +389,11 @@ def _run_learner(
     if folder:
         weights = {k: v.contiguous() for k, v in model.policy.state_dict().items()}
         atomic_write(folder / "policy.safetensors", safetensors.torch.save(weights))
-    return recorded, extras
+
+    def would_choose(asked: Classroom, lesson: Lesson) -> NDArray[np.float64] | None:
+        # Of queries that are not taught there is no estimate of what co-trained teachers share.
+        if asked.store.information_names and "information" not in asked.config.hide:
+            return None
+        return learned_preferences(model, asked, mode)[0](lesson)
+
+    return recorded, extras, would_choose

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from students.registry import make_student
 from students.scorer import Scorer
 from students.training import StepReport, Trainer, TrainingConfig
 from teachers.cached_store import open_store
+from teachers.pretraining import load_teachers
+from teachers.questioning import build_store
 from teachers.store import Combination, Opinions, TeacherStore
 
 Weights = NDArray[np.float32]
@@ -189,6 +192,32 @@ class Classroom:
             config.top_k,
             report=say if config.verbose else None,
         )
+
+    def asking(self, queries: Queries) -> Classroom:
+        """This classroom with other queries in the place of the training ones, to be looked at.
+
+        Student, teachers and observations are the same; rows are positions among `queries`. Nobody
+        must be taught there: these are queries, of valid say, that students are judged by.
+        """
+        other = copy.copy(self)
+        other.queries, rows = queries, np.arange(len(queries))
+        other.taught_rows, other.withheld_rows, other._places = rows, rows[:0], rows
+
+        def questioned(folds: int) -> TeacherStore:
+            names, config = self.teachers, self.config
+            models = load_teachers(self.taught_graph, names, config.pretraining, folds)
+            return build_store(self.taught_graph, models, config.top_k, queries=queries)
+
+        folds = self.config.folds
+        judged_folds = self.config.judged_folds or folds
+        other.store = other.judged_store = questioned(folds)
+        if judged_folds != folds:
+            other.judged_store = questioned(judged_folds)
+        other.observer = Observer(
+            self.taught_graph, other.judged_store, self.codes(), self.config.hide
+        )
+        other.candidate_generator = torch.Generator().manual_seed(0)
+        return other
 
     def opinions(self, rows: IntArray, store: TeacherStore | None = None) -> Opinions:
         """What the teachers said of the queries at `rows`, which are among the taught ones.

@@ -57,6 +57,14 @@ def test_compare_and_report(tmp_path: Path) -> None:
     again = program("report.py", out, "--out", tmp_path / "page.html")
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "page.html").read_text("utf-8") == page
+    assert page.count('id="explorer-data"') == 1
+    (out / "explorer.json").write_text("[]")
+    damaged = program("report.py", out, "--out", tmp_path / "other.html")
+    assert damaged.returncode == 2
+    assert "explorer.json: not the explorer of a comparison" in damaged.stderr
+    (out / "explorer.json").unlink()
+    assert program("report.py", out, "--out", tmp_path / "other.html").returncode == 0
+    assert "explorer-data" not in (tmp_path / "other.html").read_text("utf-8").split("<script>")[0]
 
 
 def test_pretrain_shows_every_teacher_and_the_epochs_of_one(tmp_path: Path) -> None:
