@@ -155,7 +155,7 @@ class LinearRewards(nn.Module):
     def fit(self, observation: Observations, arms: Tensor, rewards: Tensor) -> None:
         """Add the pulls of a batch."""
         inputs, paid = self.inputs(observation), rewards.double()
-        pulled = arms.unique()
+        pulled = torch.from_numpy(np.unique(arms.numpy()))
         if self.memory < 1:
             self.gram *= self.memory
             self.moment *= self.memory

@@ -182,6 +182,7 @@ def learned_preferences(
     def likely(lesson: Lesson) -> Preferences:
         policy = model.policy
         observation, _ = policy.obs_to_tensor(classroom.observe(lesson))
+        distribution: Any
         with torch.no_grad():
             if isinstance(policy, MaskableActorCriticPolicy):
                 masks = action_masks(mode, classroom.allowed(lesson.queries))

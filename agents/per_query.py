@@ -145,7 +145,9 @@ def make_network(sizes: Sequence[int], generator: torch.Generator) -> nn.Sequent
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
         # Without drawing from the global generator.
-        layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
+        layer: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+            nn.Linear, fan_in, fan_out
+        )
         nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=generator)
         nn.init.zeros_(layer.bias)
         layers += [layer, nn.ReLU()]

@@ -12,6 +12,7 @@ from sb3_contrib import QRDQN, TRPO, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 
 from agents.bandits import LinearThompson, LinUCB, NeuralEpsilonGreedy
+from agents.mtkd_rl import MTKDRL
 from agents.names import SINGLE, THEN, base_agent
 from agents.oracles import GreedyOracle, PlantedOracle, RelationOracle, Tabular
 from agents.policies import (
@@ -28,6 +29,7 @@ from agents.policies import (
     Then,
 )
 from agents.reinforce import Reinforce
+from agents.rl_kd import RLKD
 from agents.senior import Senior
 from agents.stacking import Stacked
 from agents.td3 import BoundedTD3
@@ -266,6 +268,18 @@ AGENTS: dict[str, AgentSpec] = {
         learner=_per_query(NeuralEpsilonGreedy),
         action_modes=("discrete",),
         arguments=_arguments(NeuralEpsilonGreedy),
+    ),
+    "mtkd_rl": AgentSpec(
+        "MTKD-RL's: weights from a network, competence and divergence",
+        learner=_per_query(MTKDRL),
+        action_modes=("weights",),
+        arguments=_arguments(MTKDRL),
+    ),
+    "rl_kd": AgentSpec(
+        "RL-KD's: a logistic coin per teacher",
+        learner=_per_query(RLKD),
+        action_modes=("mask", "multidiscrete"),
+        arguments=_arguments(RLKD),
     ),
 }
 
