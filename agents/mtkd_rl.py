@@ -86,7 +86,7 @@ class MTKDRL(PerQueryLearner):
         # The columns are in units of log E.
         cross_entropies = -state[:, self._known] * self._log_entities
         divergences = state[:, self._gaps] * self._log_entities
-        learned = self.policy(state).softmax(1)
+        learned: Tensor = self.policy(state).softmax(1)
         return (learned + competence(cross_entropies) + divergences.softmax(1)) / 3
 
     @torch.no_grad()

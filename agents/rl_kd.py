@@ -95,7 +95,7 @@ class RLKD(PerQueryLearner):
         paid = as_tensor(rewards)[chose]
         loss = ((paid - paid.mean()) * surprise.sum(1)).mean()
         self._optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
         self.logger.record("train/policy_loss", float(loss.detach()))
         chances = logits.detach().sigmoid()

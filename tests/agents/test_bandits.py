@@ -1,4 +1,4 @@
-"""Bandits: the posterior is the textbook's, doubt decides as it says, what taught is what counts."""
+"""Learners of ours: textbook posteriors, doubt as it says, and what taught is what counts."""
 
 import math
 from typing import Any

@@ -1,6 +1,7 @@
-"""Learners of the zoo, as in their YAML, find the known right masks; shuffled rewards teach nothing.
+"""Learners of the zoo find the known right masks; with shuffled rewards they do not.
 
-The task is that of test_learning.py: all teachers for every query would be .63 of the head-room.
+Each is as in its YAML. The task is that of test_learning.py: all teachers for every query
+would be .63 of the head-room.
 """
 
 from typing import Any
