@@ -242,6 +242,9 @@ AGENTS: dict[str, AgentSpec] = {
     "recurrent_ppo": AgentSpec(
         "ppo that remembers the queries of its episode (LSTM)",
         learner=_in_minibatches(RecurrentPPO, "MlpLstmPolicy"),
+        # sb3-contrib 2.9 hands a MultiBinary's actions to their distribution as int8, which it
+        # refuses. `multidiscrete` says the same.
+        action_modes=("multidiscrete", "discrete", "weights", "tempered"),
         arguments=_arguments(RecurrentPPO, "batch_size"),
         constraint=_MINIBATCHES,
     ),

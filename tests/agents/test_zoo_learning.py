@@ -19,10 +19,10 @@ TASKS = {
     "linucb": ("discrete", 60),
     "thompson": ("discrete", 60),
     "neural_epsilon_greedy": ("discrete", 80),
-    "trpo": ("mask", 160),
-    "maskable_ppo": ("mask", 160),
-    "recurrent_ppo": ("mask", 120),
-    "qrdqn": ("discrete", 200),
+    "trpo": ("mask", 120),
+    "maskable_ppo": ("mask", 100),
+    "recurrent_ppo": ("multidiscrete", 120),
+    "qrdqn": ("discrete", 140),
     "rl_kd": ("mask", 300),
 }
 
