@@ -80,6 +80,9 @@ class PerQueryLearner(ABC):
 
         Returns:
             Itself.
+
+        Raises:
+            ValueError: the policy has diverged.
         """
         self.num_timesteps = steps = 0
         if callback is not None:
@@ -95,6 +98,9 @@ class PerQueryLearner(ABC):
             # What taught, which is not what was chosen where a row is in a control group.
             executed = self.env.last_info["executed_mask"]
             self.learn_from(observation, executed, rewards)
+            if not all(bool(weights.isfinite().all()) for weights in self.policy.parameters()):
+                # What Stable-Baselines3's distributions raise, too, and trials expect.
+                raise ValueError(f"the weights of {type(self).__name__} are not finite")
             observation, steps = following, steps + 1
             if log_interval is not None and steps % log_interval == 0:
                 self.logger.dump(self.num_timesteps)

@@ -1,20 +1,27 @@
 """Learners of ours: textbook posteriors, doubt as it says, and what taught is what counts."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import dsom_env as _registration  # noqa: F401
 from agents.bandits import LinearRewards, LinearThompson, LinUCB, NeuralEpsilonGreedy
 from agents.mtkd_rl import MTKDRL, competence
 from agents.per_query import make_network
 from agents.rl_kd import RLKD
+from agents.trial import run_trial, train_student
+from agents.trial_config import TrialConfig
 from dsom_env.sb3 import SB3VecEnv
+from students.training import DivergedError
 from tests.agents.conftest import SMALL
+from tests.agents.test_trial import assert_documented
 
 
 def make(**kwargs: Any) -> SB3VecEnv:
@@ -187,6 +194,30 @@ def test_rl_kd_follows_the_policy_gradient_without_control_rows() -> None:
     # All chances are one half at first: ∂ log π / ∂ logit = a − ½.
     wanted = -((actions[kept] - 0.5) * advantages[:, None]).T @ seen[kept] / kept.sum()
     np.testing.assert_allclose(gradients[0], wanted, atol=1e-5)
+
+
+def test_a_policy_that_diverges_is_one_sentence(small_trial: dict[str, Any]) -> None:
+    changes = {"algorithm": {"learning_rate": 1e30}}
+    trial = TrialConfig("neural_epsilon_greedy", **small_trial, changes=changes)
+    with pytest.raises(DivergedError, match="neural_epsilon_greedy's policy are not finite"):
+        train_student(trial)
+
+
+@pytest.mark.parametrize("agent", ["linucb", "neural_epsilon_greedy", "mtkd_rl", "rl_kd"])
+def test_curves_are_drawn_and_defined(
+    agent: str, small_trial: dict[str, Any], tmp_path: Path
+) -> None:
+    config = TrialConfig(agent, **(small_trial | {"epochs": 4}))
+    result = run_trial(config, tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert_documented(events)
+    curve = {"linucb": "train/reward_error", "rl_kd": "train/policy_loss"}.get(agent, "train/loss")
+    assert len(events.Scalars(curve)) > 1
+    weights = safetensors.torch.load_file(tmp_path / "policy.safetensors")
+    assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
+    kind = "weight" if agent == "mtkd_rl" else "mask"
+    assert result["calibration"]["preference"] == kind
 
 
 @pytest.mark.parametrize(
