@@ -219,7 +219,8 @@ class LinearBandit(Bandit):
         """The arms with the highest values, of equals a random one."""
         doubt = self.exploration * self.spread * self.policy.widths(observation)
         values = expected + doubt * self.direction(doubt.shape)
-        values += 1e-6 * self.spread * torch.rand(values.shape, generator=self.generator)
+        # Small beside any doubt, and large beside rounding.
+        values += 1e-3 * self.spread * torch.rand(values.shape, generator=self.generator)
         return values.argmax(1)
 
     @abstractmethod

@@ -27,7 +27,9 @@ from tests.agents.test_trial import assert_documented
 def make(**kwargs: Any) -> SB3VecEnv:
     arguments: dict[str, Any] = {"dataset": SMALL, "rank": 8, "teacher_rank": 8, "reward": "gate"}
     arguments |= {"judged_folds": None, "action_mode": "discrete", "teachers": ["image", "text"]}
-    return SB3VecEnv(gym.make_vec("DSoM-v0", num_envs=64, **(arguments | kwargs)))
+    env = SB3VecEnv(gym.make_vec("DSoM-v0", num_envs=64, **(arguments | kwargs)))
+    env.seed(0)
+    return env
 
 
 def test_the_posterior_is_ridge_regression_batch_by_batch() -> None:
@@ -68,14 +70,16 @@ def test_a_short_memory_follows_rewards_that_change() -> None:
 def test_ucb_doubts_upwards_and_thompson_as_likely_as_the_posterior_has_it() -> None:
     env = make()
     seen = np.tile(env.reset()[:1], (4000, 1))
-    arms = torch.arange(4).repeat(100)
-    paid = torch.linspace(-1, 1, 400) + 0.1 * arms
+    # Little is known of the arm that seems worst.
+    arms = torch.arange(4).repeat_interleave(torch.tensor([20, 80, 100, 200]))
+    paid = 0.1 * arms
     ucb, thompson = LinUCB(env, 0, exploration=2.0), LinearThompson(env, 0, exploration=2.0)
     for model in (ucb, thompson):
         model.fit(seen[:400], arms, paid)
         model._squares = model._seen = 1.0
     expected, widths = ucb.policy(seen[:1])[0], ucb.policy.widths(seen[:1])[0]
     optimistic = int((expected + 2.0 * widths).argmax())
+    assert optimistic != int(expected.argmax())
     assert (ucb.explore(seen) == optimistic).all()
     assert (ucb.best(seen) == int(expected.argmax())).all()
     draws = np.random.default_rng(0).normal(expected.numpy(), 2.0 * widths.numpy(), (200_000, 4))
