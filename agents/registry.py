@@ -59,7 +59,8 @@ class AgentSpec:
         policy: makes a policy that Stable-Baselines3 does not drive, from its `arguments` by name;
             None for a learner.
         learner: makes a Stable-Baselines3 algorithm, or what is driven as one (`PerQueryLearner`),
-            from (env, horizon, policy arguments, algorithm arguments); None for a policy that does not learn.
+            from (env, horizon, policy arguments, algorithm arguments); None for a policy that does
+            not learn.
         teachers: replaces the teachers of the comparison; None for all of them.
         hyperparameters: the learner's YAML, as text; None for the file named after the agent in
             `agents/hyperparameters`.

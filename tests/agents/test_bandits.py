@@ -71,7 +71,7 @@ def test_ucb_doubts_upwards_and_thompson_as_likely_as_the_posterior_has_it() -> 
     env = make()
     seen = np.tile(env.reset()[:1], (4000, 1))
     # Little is known of the arm that seems worst.
-    arms = torch.arange(4).repeat_interleave(torch.tensor([20, 80, 100, 200]))
+    arms = torch.arange(4).repeat_interleave(torch.tensor([10, 80, 110, 200]))
     paid = 0.1 * arms
     ucb, thompson = LinUCB(env, 0, exploration=2.0), LinearThompson(env, 0, exploration=2.0)
     for model in (ucb, thompson):
