@@ -181,7 +181,7 @@ def test_mtkd_rl_weighs_as_published() -> None:
 
 def test_rl_kd_follows_the_policy_gradient_without_control_rows() -> None:
     env = make(action_mode="mask", reward="improvement", control_fraction=0.25)
-    model = RLKD(env, 0, learning_rate=1e-3)
+    model = RLKD(env, 0, learning_rate=1e-3, ent_coef=0.3)
     seen = env.reset()
     actions = model.explore(seen)
     env.step(actions)
@@ -194,8 +194,8 @@ def test_rl_kd_follows_the_policy_gradient_without_control_rows() -> None:
     )
     model.learn_from(seen, env.last_info["executed_mask"], paid)
     kept = ~control
-    advantages = paid[kept] - paid[kept].mean()
-    # All chances are one half at first: ∂ log π / ∂ logit = a − ½.
+    advantages = (paid[kept] - paid[kept].mean()) / paid[kept].std()
+    # All chances are one half at first: ∂ log π / ∂ logit = a − ½, and entropy is at its highest.
     wanted = -((actions[kept] - 0.5) * advantages[:, None]).T @ seen[kept] / kept.sum()
     np.testing.assert_allclose(gradients[0], wanted, atol=1e-5)
 
@@ -235,6 +235,7 @@ def test_curves_are_drawn_and_defined(
         (NeuralEpsilonGreedy, {"final_epsilon": 2}, "final_epsilon must be a number in"),
         (NeuralEpsilonGreedy, {"policy_kwargs": {"net_arch": [0]}}, "net_arch must be a list"),
         (NeuralEpsilonGreedy, {"policy_kwargs": {"depth": 1}}, "only net_arch can be given"),
+        (RLKD, {"ent_coef": -1}, "ent_coef must be a number ≥ 0"),
         (RLKD, {}, "rl_kd: action_mode must be 'mask'"),
         (MTKDRL, {}, "mtkd_rl: action_mode must be 'weights'"),
     ],

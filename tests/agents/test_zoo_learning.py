@@ -21,7 +21,7 @@ TASKS = {
     "neural_epsilon_greedy": ("discrete", 80),
     "trpo": ("mask", 120),
     "maskable_ppo": ("mask", 100),
-    "recurrent_ppo": ("multidiscrete", 120),
+    "recurrent_ppo": ("multidiscrete", 80),
     "qrdqn": ("discrete", 140),
     "rl_kd": ("mask", 300),
 }
@@ -40,7 +40,11 @@ def learned(agent: str, shuffled: bool, mode: str, rounds: int) -> Any:
     return model.learn(64 * rounds)
 
 
-@pytest.mark.parametrize("agent", TASKS)
+# An LSTM goes through its sequences step by step.
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in TASKS if name == "recurrent_ppo"]
+
+
+@pytest.mark.parametrize("agent", [*(name for name in TASKS if name != "recurrent_ppo"), *SLOW])
 def test_real_rewards_teach_and_shuffled_ones_do_not(agent: str) -> None:
     mode, rounds = TASKS[agent]
     real, shuffled = (
