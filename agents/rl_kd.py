@@ -106,7 +106,7 @@ class RLKD(PerQueryLearner):
         policy_loss = (normal * surprise.sum(1)).mean()
         loss = policy_loss - self.ent_coef * mean_entropy
         self._optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._optimiser.step()
         self.logger.record("train/policy_loss", float(policy_loss.detach()))
         self.logger.record("train/entropy_loss", -float(mean_entropy.detach()))
