@@ -31,8 +31,8 @@ class RLKD(PerQueryLearner):
     the YAML takes `improvement`, not cut at zero: the first one, less what hard labels alone
     would have earned. As it stands `−CE` differs by how hard a query is, which is noise to whoever
     compares sets, and `−CE − KD` is highest for nobody. `validation` is the third one.
-    Rewards are normalised over the batch, and the policy's entropy is paid for (ours): without,
-    chances are near 1 for all teachers before queries are told apart, and stay there.
+    Rewards are normalised over the batch, and the policy's entropy is paid for (ours): with
+    neither, it settled on all teachers for every query of a planted graph.
 
     It differs from `reinforce` by what is small: no hidden layer, and no control rows, whose reward
     nobody chose.
