@@ -29,6 +29,7 @@ from students.training import StepReport, Trainer, TrainingConfig
 from teachers.cached_store import open_store
 from teachers.pretraining import load_teachers
 from teachers.questioning import build_store
+from teachers.registry import TEACHERS
 from teachers.store import Combination, Opinions, TeacherStore
 
 Weights = NDArray[np.float32]
@@ -288,6 +289,20 @@ class Classroom:
         return self.observer.observe(
             self._places[lesson.rows], lesson.forward, self.trainer, lesson.judged
         )
+
+    def allowed(self, queries: Queries) -> NDArray[np.bool_]:
+        """Teachers that have something to go by, bool `[batch, teachers]`.
+
+        The teacher of a modality has not where the query's entity lacks the modality; others,
+        `fused` among them, know the triples, too. Where nobody would remain, everybody does.
+        """
+        seen = [m for m in self.teachers if m in self.graph.modalities and m not in TEACHERS]
+        allowed = np.ones((len(queries), len(self.teachers)), dtype=np.bool_)
+        for name in seen:
+            presence = self.graph.modalities[name].presence(self.graph.num_entities)
+            allowed[:, self.teachers.index(name)] = presence[queries.entities]
+        allowed[~allowed.any(axis=1)] = True
+        return allowed
 
     def soft_labels(self, lesson: Lesson, weights: Weights) -> list[SoftLabel]:
         """Soft labels of the chosen teachers; `weights` `[batch, teachers]`, 0 for not chosen."""
