@@ -1,6 +1,7 @@
 """The error boundary of the command line around one call, and a small trial's files."""
 
 import resource
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from agents.command_line import run
-from agents.comparison import ComparisonConfig, _context, _write_results
+from agents.comparison import ComparisonConfig, compare, trial_folder
 from agents.trial import run_trial
 from agents.trial_config import TrialConfig
 from tests.agents.conftest import SMALL
@@ -61,6 +62,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small trial's folder, with the `results.json` of a comparison beside."""
     folder = tmp_path_factory.mktemp("finished")
     config = ComparisonConfig(("all", "none"), (0,), TRIAL)
-    runs = [run_trial(TRIAL, folder), run_trial(config.trials()[1])]
-    _write_results(folder, config, _context(config, quiet=True), runs, [], complete=True)
+    for trial in config.trials():
+        run_trial(trial, trial_folder(folder, trial))
+    compare(config, folder, quiet=True)
+    shutil.copytree(trial_folder(folder, TRIAL), folder, dirs_exist_ok=True)
     return folder
