@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,8 @@ from agents.running import DEAD_AFTER, FILE, end_progress, shown_as_running, wri
 from agents.trial_config import TrialConfig
 from agents.watching import Done, Progress, Snapshot, duration, ending, look, progress_text, watch
 from tests.agents.conftest import SMALL
+from tests.programs import program
 
-ROOT = Path(__file__).parents[2]
 NOW = 1_000_000.0
 
 
@@ -171,8 +169,7 @@ def test_a_real_comparison_is_watched_to_its_end(tmp_path: Path) -> None:
     found = compare(ComparisonConfig(("none", "all"), (0,), trial), out, 1, quiet=True)
     assert not list(out.rglob("progress.json"))
     assert not (out / FILE).exists()
-    command = [sys.executable, str(ROOT / "scripts" / "watch.py"), str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, cwd=ROOT)
+    done = program("watch.py", out)
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout
     assert "2 of 2 trials done" in done.stdout
@@ -188,9 +185,7 @@ def test_a_real_comparison_is_watched_to_its_end(tmp_path: Path) -> None:
     ("arguments", "says"), [(["nowhere"], "nowhere"), ([".", "--every", "0"], "--every")]
 )
 def test_bad_input_is_one_sentence(arguments: list[str], says: str, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "watch.py"), *arguments]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    done = program("watch.py", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error:")
     assert says in done.stderr

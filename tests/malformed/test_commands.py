@@ -1,9 +1,6 @@
 """The real commands on input as nobody meant it; what they call is tested beside."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +11,7 @@ from tests.graphs.folders import OPENKE, write
 from tests.malformed.test_configurations import LAUGHS
 from tests.malformed.test_feature_files import Bomb, pt
 from tests.malformed.test_results_and_students import student
-
-ROOT = Path(__file__).parents[2]
+from tests.programs import program
 
 
 def exploding_graph(folder: Path) -> list[object]:
@@ -57,13 +53,7 @@ def lying_student(folder: Path) -> list[object]:
 def test_a_command_refuses(make: Callable[[Path], list[object]], says: str, tmp_path: Path) -> None:
     name, *arguments = map(str, make(tmp_path))
     before = sorted(tmp_path.rglob("*"))
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / name), *arguments],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
+    done = program(name, *arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     # What argparse refuses has its usage above.
     assert says in done.stderr.splitlines()[-1]

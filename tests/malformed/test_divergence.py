@@ -1,6 +1,5 @@
 """Numbers that are no longer finite: training stops, says why, and keeps what was good."""
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 import torch
 
 from agents.command_line import run
-from agents.comparison import ComparisonConfig, compare
 from agents.trial import run_trial
 from dsom_env.classroom import Classroom
 from graphs import load_graph
@@ -69,14 +67,6 @@ def test_nothing_good_is_said_as_well(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "at step 1" in said
     assert "no epoch had ended before" in said
     assert not list(tmp_path.glob("*.safetensors"))
-
-
-def test_a_comparison_keeps_it_and_goes_on(tmp_path: Path) -> None:
-    trial = replace(LONGER, epochs=1, environment=LONGER.environment | {"learning_rate": 1e30})
-    results = compare(ComparisonConfig(("none",), (0,), trial), tmp_path, 1, quiet=True)
-    (failure,) = results["failures"]
-    assert "at step 1" in failure["error"]
-    assert json.loads((tmp_path / "results.json").read_text())["complete"] is False
 
 
 def test_the_cause_is_named() -> None:

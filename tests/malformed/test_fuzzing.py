@@ -214,7 +214,7 @@ def places(document: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 # Each reads a whole document, and most of them draw their intervals by thousands of resamples.
-@settings(noise, max_examples=8)
+@settings(noise, max_examples=5)
 @given(data=st.data())
 @pytest.mark.parametrize("reader", [*READERS, "effects.py", "result.json"])
 def test_results(reader: str, data: st.DataObject, finished: Path, tmp_path: Path) -> None:
