@@ -60,7 +60,7 @@ def test_train_evaluate_and_again(tmp_path: Path) -> None:
 def test_compare_and_report(tmp_path: Path) -> None:
     out = tmp_path / "c"
     arguments = ("--dataset", SMALL, "--agents", "none,all,random", "--seeds", "100,101")
-    done = own_process("compare.py", *arguments, "--out", out, *SETTINGS, "--quiet")
+    done = own_process("compare.py", *arguments, "--out", out, *SETTINGS, "--quiet", "--jobs", 1)
     assert done.returncode == 0, done.stderr
     results = json.loads((out / "results.json").read_text("utf-8"))
     assert [run["seed"] for run in results["runs"]] == [100, 101] * 3
@@ -282,7 +282,7 @@ def test_killed_comparison_leaves_no_workers_and_resumes(tmp_path: Path) -> None
     out = tmp_path / "c"
     arguments = ["--dataset", SMALL, "--agents", "none,all", "--seeds", "2", "--out", str(out)]
     kill_when("compare.py", [*arguments, *SETTINGS], lambda: any(out.rglob("result.json")))
-    done = program("compare.py", *arguments, *SETTINGS, "--quiet")
+    done = program("compare.py", *arguments, *SETTINGS, "--quiet", "--jobs", 1)
     assert done.returncode == 0, done.stderr
     results = json.loads((out / "results.json").read_text("utf-8"))
     assert results["complete"]
@@ -301,7 +301,7 @@ def test_killed_study_leaves_no_workers_and_resumes(tmp_path: Path) -> None:
     command = [*arguments, "--out", str(out), *SETTINGS]
     kill_when("tune.py", command, (out / "study.json").exists)
     finished = json.loads((out / "study.json").read_text("utf-8"))["trials"]
-    done = program("tune.py", *command)
+    done = own_process("tune.py", *command, "--jobs", 1)
     assert done.returncode == 0, done.stderr
     assert "[I " not in done.stderr, "Optuna is silent"
     study = json.loads((out / "study.json").read_text("utf-8"))

@@ -143,7 +143,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison
         for agent in ("single:text", "oracle", "nobody")
     }
     config = ComparisonConfig(agents, (100, 101), trial, variants, "here")
-    return out, config, compare(config, out, jobs=2, quiet=True)
+    return out, config, compare(config, out, jobs=1, quiet=True)
 
 
 def test_workers_get_what_differs(compared: tuple[Path, ComparisonConfig, Any]) -> None:
