@@ -23,6 +23,7 @@ TASKS = {
     "maskable_ppo": ("mask", 100),
     "recurrent_ppo": ("multidiscrete", 80),
     "qrdqn": ("discrete", 140),
+    "rl_kd": ("mask", 300),
 }
 
 
