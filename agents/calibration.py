@@ -9,6 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sb3_contrib.common.maskable.distributions import (
+    MaskableCategoricalDistribution,
+    MaskableMultiCategoricalDistribution,
+)
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.distributions import (
     BernoulliDistribution,
     CategoricalDistribution,
@@ -17,7 +23,7 @@ from stable_baselines3.common.distributions import (
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from agents.statistics import spearman
-from dsom_env.actions import decode
+from dsom_env.actions import action_masks, decode
 from dsom_env.classroom import Classroom, Lesson, derived_seed, with_gradients
 from graphs.csr import IntArray
 
@@ -161,7 +167,8 @@ def learned_preferences(
 
     Args:
         model: policies with a distribution over subsets have a `probability` of every teacher; of
-            others it is the action that they think best: a `mask` of DQN, or `weight`s.
+            others it is the action that they think best: a `mask` of DQN, or `weight`s. Those
+            with a memory are asked as at the beginning of an episode.
         classroom: turns queries into observations.
         mode: in which form the model acts, see `DSoMConfig.action_mode`.
     """
@@ -173,13 +180,25 @@ def learned_preferences(
         return decode(mode, actions, len(observation), count).weights.astype(np.float64)
 
     def likely(lesson: Lesson) -> Preferences:
-        observation, _ = model.policy.obs_to_tensor(classroom.observe(lesson))
+        policy = model.policy
+        observation, _ = policy.obs_to_tensor(classroom.observe(lesson))
+        distribution: Any
         with torch.no_grad():
-            return teacher_probabilities(model.policy.get_distribution(observation), count)
+            if isinstance(policy, MaskableActorCriticPolicy):
+                masks = action_masks(mode, classroom.allowed(lesson.queries))
+                distribution = policy.get_distribution(observation, action_masks=masks)
+            elif isinstance(policy, RecurrentActorCriticPolicy):
+                layers, _, width = policy.lstm_hidden_state_shape
+                nothing = torch.zeros(layers, len(observation), width)
+                starts = torch.ones(len(observation))
+                distribution, _ = policy.get_distribution(observation, (nothing, nothing), starts)
+            else:
+                distribution = policy.get_distribution(observation)
+        return teacher_probabilities(distribution, count)
 
     if mode in ("weights", "tempered"):
         return best, "weight"
-    if isinstance(model.policy, ActorCriticPolicy):
+    if isinstance(model.policy, (ActorCriticPolicy, MaskableActorCriticPolicy)):
         model.policy.set_training_mode(False)
         return likely, "probability"
     return best, "mask"
@@ -189,22 +208,30 @@ def teacher_probabilities(distribution: Any, teachers: int) -> Preferences:
     """Probability that an action has each teacher's bit, `[batch, teachers]`.
 
     Args:
-        distribution: of Stable-Baselines3, over one of the three forms of the action.
+        distribution: of Stable-Baselines3 or sb3-contrib, over one of the three forms of the
+            action.
         teachers: how many.
 
     Raises:
         TypeError: a distribution over something else.
     """
+    if isinstance(distribution, MaskableMultiCategoricalDistribution):
+        chances = torch.stack([part.probs[:, 1] for part in distribution.distributions], dim=1)
+        return _as_preferences(chances)
     inner = distribution.distribution
     if isinstance(distribution, BernoulliDistribution):
         chances = inner.probs
     elif isinstance(distribution, MultiCategoricalDistribution):
         chances = torch.stack([part.probs[:, 1] for part in inner], dim=1)
-    elif isinstance(distribution, CategoricalDistribution):
+    elif isinstance(distribution, (CategoricalDistribution, MaskableCategoricalDistribution)):
         subsets = torch.arange(2**teachers, device=inner.probs.device)
         bits = (subsets[:, None] >> torch.arange(teachers, device=subsets.device)) & 1
         chances = inner.probs @ bits.to(inner.probs.dtype)
     else:
         raise TypeError(f"{type(distribution).__name__} is no distribution over sets of teachers")
+    return _as_preferences(chances)
+
+
+def _as_preferences(chances: torch.Tensor) -> Preferences:
     found: Preferences = chances.double().cpu().numpy()
     return found

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import yaml
+from agents.yaml_text import parse_yaml
+from graphs.naming import shown
+from graphs.numbers import DivergedError, with_exponents
 
-from graphs.numbers import with_exponents
-
-Content = TypeVar("Content")
+# What is wrong with the input, and not with the program.
+REFUSALS = (ValueError, OSError, ImportError, MemoryError)
+_MOST_SEEDS = 10_000
+# Characters of an error: a name in it may be as long as a file.
+_MOST_SAID = 1500
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -27,13 +30,15 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         if "," in text:
             seeds = tuple(int(part) for part in text.split(",") if part.strip())
         else:
-            seeds = tuple(range(int(text)))
+            seeds = tuple(range(min(int(text), _MOST_SEEDS + 1)))
     except ValueError:
         seeds = ()
     if not seeds or min(seeds) < 0:
         raise argparse.ArgumentTypeError(
-            f"expected a count (3) or a list of seeds (100,101,102), got {text!r}"
+            f"expected a count (3) or a list of seeds (100,101,102), got {shown(text)}"
         )
+    if len(seeds) > _MOST_SEEDS:
+        raise argparse.ArgumentTypeError(f"expected at most {_MOST_SEEDS} seeds, got {shown(text)}")
     return seeds
 
 
@@ -73,11 +78,11 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """
     name, separator, text_value = text.partition("=")
     if not separator:
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {shown(text)}")
     try:
-        value = yaml.safe_load(text_value)
-    except yaml.YAMLError:
-        raise argparse.ArgumentTypeError(f"the value is not YAML: {text!r}") from None
+        value = parse_yaml(text_value, name)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return name.strip(), with_exponents(value)
 
 
@@ -142,19 +147,6 @@ def results_files(runs: Sequence[Path]) -> list[Path]:
     return paths
 
 
-def read_json(path: Path, parse: Callable[[Any], Content]) -> Content:
-    """What `parse` makes of a JSON file.
-
-    Raises:
-        ValueError: it is no JSON, or not what `parse` expects; names the file.
-        OSError: the file cannot be read.
-    """
-    try:
-        return parse(json.loads(path.read_text("utf-8")))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
 @contextmanager
 def resumable(results: Path) -> Iterator[None]:
     """Say on Ctrl-C where what has finished is, if anything has."""
@@ -167,13 +159,24 @@ def resumable(results: Path) -> Iterator[None]:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Run a script: bad input is one sentence and exit code 2, Ctrl-C is 130."""
+    """Run a script: bad input is one sentence and exit code 2, divergence 1, Ctrl-C 130."""
     try:
         code = main()
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    except REFUSALS as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
         code = 2
+    except DivergedError as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
     sys.exit(code or 0)
+
+
+def sentence(error: BaseException) -> str:
+    """What an error says, on one line, without what would move a terminal's cursor."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    if len(words) > _MOST_SAID:
+        words = words[:_MOST_SAID] + "..."
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in words)

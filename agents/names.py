@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 SINGLE = "single:"
 THEN = "-then-"
 VARIANT = "@"
@@ -15,3 +17,8 @@ def base_agent(agent: str) -> str:
 def is_variant(agent: str) -> bool:
     """Whether it is a variant of another agent."""
     return VARIANT in agent
+
+
+def folder_of(out: Path, agent: str, seed: int) -> Path:
+    """Where the files of a trial of the comparison in `out` are."""
+    return out / "trials" / agent.replace(":", "-") / str(seed)

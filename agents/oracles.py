@@ -120,6 +120,12 @@ class GreedyOracle(MaskPolicy):
         chosen: Weights = mask.cpu().numpy()
         return chosen
 
+    def would_choose(
+        self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator
+    ) -> Weights | None:
+        """Strangers were asked about the training queries only."""
+        return None if self.cross_fitted else self.masks(classroom, lesson, rng)
+
     def _worth(
         self, classroom: Classroom, queries: Queries, opinions: Opinions, mask: Tensor
     ) -> Tensor:

@@ -44,6 +44,15 @@ class MaskPolicy(ABC):
     def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:
         """Masks of 0 and 1, or weights between, float32 `[batch, teachers]`."""
 
+    def would_choose(
+        self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator
+    ) -> Weights | None:
+        """`masks` for queries that are not taught (`Classroom.asking`): for people who look.
+
+        None of a policy that decides by which of the training queries it is.
+        """
+        return self.masks(classroom, lesson, rng)
+
     def decide(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Choice:
         """What the batch is really taught by: once for every update of the student.
 
@@ -116,6 +125,12 @@ class RandomOnce(MaskPolicy):
         kept: Weights = self._drawn[self._group_of(classroom, lesson)]
         return kept
 
+    def would_choose(
+        self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator
+    ) -> Weights | None:
+        """Nothing was drawn for a query that is not taught."""
+        return None
+
     def _groups(self, classroom: Classroom) -> int:
         return len(classroom.queries)
 
@@ -129,6 +144,12 @@ class RandomRelation(RandomOnce):
     A randomised experiment: students that were taught by this policy differ by chance alone in who
     taught which relation, and so tell what a teacher is worth to a relation (`agents.effects`).
     """
+
+    def would_choose(
+        self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator
+    ) -> Weights | None:
+        """What was drawn for its relation."""
+        return self.masks(classroom, lesson, rng)
 
     def _groups(self, classroom: Classroom) -> int:
         return classroom.graph.num_relations
@@ -161,6 +182,12 @@ class Cycle(MaskPolicy):
         np.add.at(self._turns, rows, 1)
         chosen: Weights = np.eye(count, dtype=np.float32)[turns]
         return chosen
+
+    def would_choose(
+        self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator
+    ) -> Weights | None:
+        """A query that is not taught is never visited."""
+        return None
 
 
 class Complement(MaskPolicy):
@@ -209,6 +236,12 @@ class Then(MaskPolicy):
     def decide(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Choice:
         """See the class."""
         return self._turn().decide(classroom, lesson, rng)
+
+    def would_choose(
+        self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator
+    ) -> Weights | None:
+        """As the late one would: it is asked at the end."""
+        return self.second.would_choose(classroom, lesson, rng)
 
     def _turn(self) -> MaskPolicy:
         """Whose turn it is; every call counts as an update."""

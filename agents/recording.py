@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from dsom_env.classroom import Classroom
 from dsom_env.cotraining import AnyVectorWrapper
 from dsom_env.lessons import TeachFrozen
 from graphs import Queries
+from graphs.numbers import DivergedError
+from students.saved import FILE, About, save_student
 
 
 class RecordedStudent(AnyVectorWrapper):
@@ -30,6 +34,7 @@ class RecordedStudent(AnyVectorWrapper):
 
     Attributes:
         steps: updates in the budget; known from the first reset on.
+        done_steps: updates made so far.
         curves: `epoch`, `valid_mrr`, `train_loss`, `reward`, one entry per epoch.
         best_state: the student's state at its best epoch on valid.
         selection: who taught what; known from the first reset on.
@@ -47,12 +52,49 @@ class RecordedStudent(AnyVectorWrapper):
         }
         self.best_mrr, self.best_epoch = -1.0, 0
         self.best_state: dict[str, Any] | None = None
-        self._done_steps = 0
+        self.done_steps = 0
+
+    @contextmanager
+    def keeping(self, folder: Path | None) -> Iterator[None]:
+        """If the student or its agent diverges, keep the best student so far and say where.
+
+        Args:
+            folder: gets `student.safetensors`; None writes nothing.
+        """
+        try:
+            try:
+                yield
+            except ValueError:
+                # Who looks at the student may come upon its numbers before it learns again.
+                self.classroom.trainer.check_finite()
+                raise
+        except DivergedError as error:
+            if self.best_state is None:
+                raise DivergedError(f"{error}; no epoch had ended before") from error
+            kept = f"the best student before is that of epoch {self.best_epoch}"
+            if folder:
+                self.save_best(folder)
+                kept += f", kept in {folder / FILE}"
+            raise DivergedError(f"{error}; {kept}, valid MRR {self.best_mrr:.4f}") from error
+
+    def save_best(self, folder: Path) -> None:
+        """Write the student at its best epoch on valid, atomically."""
+        assert self.best_state is not None  # noqa: S101 - for the type checker; the caller looked
+        config, graph = self.classroom.config, self.classroom.graph
+        about = About(
+            config.student,
+            config.rank,
+            graph.num_entities,
+            graph.num_relations,
+            graph.fingerprint,
+            self.classroom.taught_graph.fingerprint,
+        )
+        save_student(folder / FILE, self.best_state["scorer"], about)
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         """Start the environment; the budget begins with the first reset."""
         result = self.env.reset(seed=seed, options=options)
-        if not self._done_steps:
+        if not self.done_steps:
             classroom = self.classroom
             self.steps = max(round(self.epochs * len(classroom.taught_rows) / self.num_envs), 1)
             self.selection = Selection(classroom.graph, classroom.teachers)
@@ -69,7 +111,7 @@ class RecordedStudent(AnyVectorWrapper):
     @property
     def done(self) -> bool:
         """Whether the student's budget is spent."""
-        return self._done_steps >= self.steps
+        return self.done_steps >= self.steps
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step, and record what it did."""
@@ -126,12 +168,14 @@ class RecordedStudent(AnyVectorWrapper):
         self.selection.add(queries[~control], executed[~control], tempering)
         self._rewards.append(reward)
         self._losses.append(loss)
-        self._done_steps += 1
-        epoch = self._done_steps * self.epochs // self.steps
-        if epoch > (self._done_steps - 1) * self.epochs // self.steps:
+        self.done_steps += 1
+        epoch = self.done_steps * self.epochs // self.steps
+        if epoch > (self.done_steps - 1) * self.epochs // self.steps:
             self._close_epoch(epoch)
 
     def _close_epoch(self, epoch: int) -> None:
+        # Before anything is selected by it: what is not finite has no rank.
+        self.classroom.trainer.check_finite()
         valid = self.classroom.evaluate("valid")
         if valid["mrr"] > self.best_mrr:
             self.best_mrr, self.best_epoch = valid["mrr"], epoch

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sb3_contrib import QRDQN, TRPO, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 
+from agents.bandits import LinearThompson, LinUCB, NeuralEpsilonGreedy
+from agents.mtkd_rl import MTKDRL
 from agents.names import SINGLE, THEN, base_agent
 from agents.oracles import GreedyOracle, PlantedOracle, RelationOracle, Tabular
 from agents.policies import (
@@ -26,6 +29,7 @@ from agents.policies import (
     Then,
 )
 from agents.reinforce import Reinforce
+from agents.rl_kd import RLKD
 from agents.senior import Senior
 from agents.stacking import Stacked
 from agents.td3 import BoundedTD3
@@ -54,8 +58,9 @@ class AgentSpec:
         summary: one line for `--help`.
         policy: makes a policy that Stable-Baselines3 does not drive, from its `arguments` by name;
             None for a learner.
-        learner: makes a Stable-Baselines3 algorithm from (env, horizon, policy arguments,
-            algorithm arguments); None for a policy that does not learn.
+        learner: makes a Stable-Baselines3 algorithm, or what is driven as one (`PerQueryLearner`),
+            from (env, horizon, policy arguments, algorithm arguments); None for a policy that does
+            not learn.
         teachers: replaces the teachers of the comparison; None for all of them.
         hyperparameters: the learner's YAML, as text; None for the file named after the agent in
             `agents/hyperparameters`.
@@ -99,11 +104,23 @@ def _minibatch_size(num_envs: int, n_steps: int, minibatches: int) -> int:
     return size // minibatches
 
 
-def _ppo(
-    env: Any, horizon: int, policy_kwargs: dict[str, Any], minibatches: int, **kwargs: Any
-) -> Any:
-    size = _minibatch_size(env.num_envs, kwargs["n_steps"], minibatches)
-    return PPO("MlpPolicy", env, policy_kwargs=policy_kwargs, batch_size=size, **kwargs)
+def _in_minibatches(algorithm: type[Any], policy: str = "MlpPolicy") -> Callable[..., Any]:
+    def make(
+        env: Any, horizon: int, policy_kwargs: dict[str, Any], minibatches: int, **kwargs: Any
+    ) -> Any:
+        size = _minibatch_size(env.num_envs, kwargs["n_steps"], minibatches)
+        return algorithm(policy, env, policy_kwargs=policy_kwargs, batch_size=size, **kwargs)
+
+    return make
+
+
+def _per_query(algorithm: type[Any]) -> Callable[..., Any]:
+    def make(env: Any, horizon: int, policy_kwargs: dict[str, Any], **kwargs: Any) -> Any:
+        # Small models of ours: on the CPU, which is the one device that trials ask for.
+        del kwargs["device"]
+        return algorithm(env, policy_kwargs=policy_kwargs, **kwargs)
+
+    return make
 
 
 def _reinforce(env: Any, horizon: int, policy_kwargs: dict[str, Any], **kwargs: Any) -> Any:
@@ -128,6 +145,8 @@ def _arguments(algorithm: type[Any], *ours: str) -> frozenset[str]:
     names = set(inspect.signature(algorithm).parameters) - {*filled, *ours, "_init_setup_model"}
     return frozenset(name for name in names if not name.endswith(("_class", "_buffer_kwargs")))
 
+
+_MINIBATCHES = Constraint(("n_steps", "minibatches"), _minibatch_size)
 
 AGENTS: dict[str, AgentSpec] = {
     "none": AgentSpec("hard labels only", policy=lambda: Constant(_none)),
@@ -186,9 +205,9 @@ AGENTS: dict[str, AgentSpec] = {
     "a2c": AgentSpec("advantage actor-critic", learner=_sb3(A2C), arguments=_arguments(A2C)),
     "ppo": AgentSpec(
         "proximal policy optimisation",
-        learner=_ppo,
+        learner=_in_minibatches(PPO),
         arguments=_arguments(PPO, "batch_size"),
-        constraint=Constraint(("n_steps", "minibatches"), _minibatch_size),
+        constraint=_MINIBATCHES,
     ),
     "dqn": AgentSpec(
         "deep Q-network over all subsets",
@@ -207,6 +226,64 @@ AGENTS: dict[str, AgentSpec] = {
         learner=_td3,
         action_modes=("weights", "tempered"),
         arguments=_arguments(TD3, "action_noise") | {"exploration"},
+    ),
+    "trpo": AgentSpec(
+        "trust region policy optimisation",
+        learner=_in_minibatches(TRPO),
+        arguments=_arguments(TRPO, "batch_size"),
+        constraint=_MINIBATCHES,
+    ),
+    "maskable_ppo": AgentSpec(
+        "ppo that may not choose teachers of modalities that the query's entity lacks",
+        learner=_in_minibatches(MaskablePPO),
+        action_modes=("mask", "multidiscrete", "discrete"),
+        arguments=_arguments(MaskablePPO, "batch_size"),
+        constraint=_MINIBATCHES,
+    ),
+    "recurrent_ppo": AgentSpec(
+        "ppo that remembers the queries of its episode (LSTM)",
+        learner=_in_minibatches(RecurrentPPO, "MlpLstmPolicy"),
+        # sb3-contrib 2.9 hands a MultiBinary's actions to their distribution as int8, which it
+        # refuses. `multidiscrete` says the same.
+        action_modes=("multidiscrete", "discrete", "weights", "tempered"),
+        arguments=_arguments(RecurrentPPO, "batch_size"),
+        constraint=_MINIBATCHES,
+    ),
+    "qrdqn": AgentSpec(
+        "dqn that learns quantiles of what a subset is worth",
+        learner=_sb3(QRDQN),
+        action_modes=("discrete",),
+        arguments=_arguments(QRDQN),
+    ),
+    "linucb": AgentSpec(
+        "linear bandit over all subsets: the one that may be best",
+        learner=_per_query(LinUCB),
+        action_modes=("discrete",),
+        arguments=_arguments(LinUCB),
+    ),
+    "thompson": AgentSpec(
+        "linear bandit over all subsets: as likely as it is best",
+        learner=_per_query(LinearThompson),
+        action_modes=("discrete",),
+        arguments=_arguments(LinearThompson),
+    ),
+    "neural_epsilon_greedy": AgentSpec(
+        "neural bandit over all subsets: the one that seems best, and now and then any",
+        learner=_per_query(NeuralEpsilonGreedy),
+        action_modes=("discrete",),
+        arguments=_arguments(NeuralEpsilonGreedy),
+    ),
+    "mtkd_rl": AgentSpec(
+        "MTKD-RL's: weights from a network, competence and divergence",
+        learner=_per_query(MTKDRL),
+        action_modes=("weights",),
+        arguments=_arguments(MTKDRL),
+    ),
+    "rl_kd": AgentSpec(
+        "RL-KD's: a logistic coin per teacher",
+        learner=_per_query(RLKD),
+        action_modes=("mask", "multidiscrete"),
+        arguments=_arguments(RLKD),
     ),
 }
 

@@ -6,20 +6,19 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import safetensors
 import safetensors.torch
-import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, configure
 
+from agents.answers import WouldChoose, trial_answers, write_answers
 from agents.calibration import calibrate, learned_preferences
 from agents.hyperparameters import algorithm_arguments
 from agents.recording import RecordedStudent, open_writer
@@ -32,16 +31,17 @@ from agents.trial_config import (
     rehearsal_of,
     resolve,
 )
-from dsom_env.classroom import Classroom, derived_seed
+from dsom_env.classroom import Classroom, Lesson, derived_seed
 from dsom_env.config import DSoMConfig
 from dsom_env.sb3 import SB3VecEnv
 from graphs import MultimodalGraph, load_graph
 from graphs.files import atomic_write
+from graphs.naming import unknown
+from graphs.numbers import DivergedError
+from graphs.text_files import read_json
 from students.evaluation import metrics_by_relation, ranking_metrics, ranking_of
-from students.registry import make_student
-from students.saved import FILE, About, save_student
+from students.saved import FILE, load_student
 from students.scorer import Scorer
-from students.training import DivergedError
 
 OnEpoch = Callable[[int, float], None]
 
@@ -53,11 +53,13 @@ class TrainedStudent:
     Attributes:
         recorded: the environment, with the student's curves and its best state on valid.
         extras: entries of the result that are not read off the student.
+        would_choose: the agent's preferences for queries that are not taught.
         seconds: wall-clock time.
     """
 
     recorded: RecordedStudent
     extras: dict[str, Any]
+    would_choose: WouldChoose
     seconds: float
 
 
@@ -79,13 +81,14 @@ def train_student(
     started = time.perf_counter()
     writer = open_writer(folder)
     if spec.learner:
-        recorded, extras = _run_learner(config, spec, teachers, writer, folder, on_epoch)
+        trained = _run_learner(config, spec, teachers, writer, folder, on_epoch)
     else:
-        recorded, extras = _run_policy(config, spec, teachers, writer, on_epoch)
+        trained = _run_policy(config, spec, teachers, writer, folder, on_epoch)
+    recorded, extras, would_choose = trained
     seconds = time.perf_counter() - started
     if writer:
         writer.close()
-    return TrainedStudent(recorded, {"oracle": spec.oracle, **extras}, seconds)
+    return TrainedStudent(recorded, {"oracle": spec.oracle, **extras}, would_choose, seconds)
 
 
 def run_trial(
@@ -95,8 +98,9 @@ def run_trial(
 
     Args:
         config: what to run.
-        folder: gets `result.json`, `student.safetensors`, the agent's `policy.safetensors`
-            and TensorBoard files; None writes nothing.
+        folder: gets `result.json`, `answers.json`, `student.safetensors`, the agent's
+            `policy.safetensors` and TensorBoard files; None writes nothing. Of a trial that
+            diverges, only the best student before and the TensorBoard files.
         on_epoch: called with (epoch, valid MRR).
 
     Returns:
@@ -106,6 +110,11 @@ def run_trial(
     recorded, extras = trained.recorded, trained.extras
     classroom = recorded.classroom
     assert recorded.best_state is not None  # noqa: S101 - a budget has at least one epoch
+    if folder:
+        # Here, where the student is still the one that the agent chose for last.
+        best, kind = recorded.best_state["scorer"], extras["calibration"]["preference"]
+        record = trial_answers(classroom, config.seed, best, trained.would_choose, kind)
+        write_answers(folder, config.key, record)
     classroom.trainer.load_state_dict(recorded.best_state)
     queries, ranks = ranking_of(classroom.trainer.score, classroom.graph, "valid")
     by_relation = metrics_by_relation(queries, ranks, classroom.graph)
@@ -130,24 +139,12 @@ def run_trial(
         **extras,
     }
     if folder:
-        save_student(folder / FILE, recorded.best_state["scorer"], _about(classroom))
+        recorded.save_best(folder)
         manifest = {"format": FORMAT, "key": config.key, "config": config.to_json()}
         document = json.dumps({**manifest, "result": result}, indent=1)
         atomic_write(folder / "result.json", document.encode())
     recorded.close()
     return result
-
-
-def _about(classroom: Classroom) -> About:
-    config, graph = classroom.config, classroom.graph
-    return About(
-        config.student,
-        config.rank,
-        graph.num_entities,
-        graph.num_relations,
-        graph.fingerprint,
-        classroom.taught_graph.fingerprint,
-    )
 
 
 def finished_trial(folder: Path, config: TrialConfig) -> dict[str, Any] | None:
@@ -159,7 +156,7 @@ def finished_trial(folder: Path, config: TrialConfig) -> dict[str, Any] | None:
     path = folder / "result.json"
     if not path.exists():
         return None
-    document = _read_result(path)
+    document = read_json(path, _checked)
     if document["key"] != config.key:
         raise ValueError(
             f"{path} comes from another configuration than the one asked for, or from other code "
@@ -169,19 +166,42 @@ def finished_trial(folder: Path, config: TrialConfig) -> dict[str, Any] | None:
     return result
 
 
-def _read_result(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text("utf-8"))
-        keys = set(document)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not a finished trial: {error}") from None
-    missing = {"format", "key", "config", "result"} - keys
-    if missing or document["format"] != FORMAT:
-        raise ValueError(
-            f"{path} is not a finished trial of format {FORMAT}: remove it to run again"
-        )
-    found: dict[str, Any] = document
-    return found
+def _checked(document: Any) -> dict[str, Any]:
+    """The content of a `result.json`.
+
+    Raises:
+        ValueError: it is none; the sentence says that.
+    """
+    wanted = {"format", "key", "config", "result"}
+    if not isinstance(document, dict) or wanted - set(document) or document["format"] != FORMAT:
+        raise ValueError(f"not a finished trial of format {FORMAT}: remove it to run again")
+    result = document["result"]
+    for part in ("valid", "test", "mean_mask"):
+        if not isinstance(result, dict) or not _are_numbers(result.get(part)):
+            raise ValueError(f"not a finished trial: expected numbers by name under {part!r}")
+    return document
+
+
+def _config_of(document: Any) -> TrialConfig:
+    """The configuration in the content of a `result.json`.
+
+    Raises:
+        ValueError: it is none, or its configuration has an unknown key or a bad value.
+    """
+    written, valid = _checked(document)["config"], [field.name for field in fields(TrialConfig)]
+    for name in written:
+        if name not in valid:
+            raise unknown("not a finished trial, config", name, valid)
+    config = TrialConfig(**written)
+    if not isinstance(config.dataset, str):
+        raise ValueError("expected the name or path of a graph under 'dataset'")
+    return config
+
+
+def _are_numbers(values: object) -> bool:
+    return isinstance(values, dict) and all(
+        isinstance(value, int | float) for value in values.values()
+    )
 
 
 def load_trained_student(folder: Path) -> tuple[Scorer, MultimodalGraph]:
@@ -194,24 +214,14 @@ def load_trained_student(folder: Path) -> tuple[Scorer, MultimodalGraph]:
     path = folder / "result.json"
     if not path.exists():
         raise FileNotFoundError(f"{folder} holds no finished trial: {path} is missing")
-    try:
-        config = TrialConfig(**_read_result(path)["config"])
-    except TypeError as error:
-        raise ValueError(f"{path} is not a finished trial: {error}") from None
-    environment = DSoMConfig.from_kwargs(dataset=config.dataset, **config.settled)
+    config = read_json(path, _config_of)
     graph = load_graph(config.dataset)
-    student = make_student(
-        environment.student,
-        graph.num_entities,
-        graph.num_relations,
-        environment.rank,
-        torch.Generator(),
-    )
-    weights = folder / FILE
-    try:
-        student.load_state_dict(safetensors.torch.load_file(weights))
-    except (RuntimeError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{weights} does not hold this trial's student: {error}") from None
+    student, about = load_student(folder / FILE)
+    if about.graph != graph.fingerprint:
+        raise ValueError(
+            f"{folder / FILE} holds a student of another graph than {config.dataset}, or of other "
+            f"triples or features: expected fingerprint {graph.fingerprint}, got {about.graph}"
+        )
     return student, graph
 
 
@@ -228,8 +238,9 @@ def _run_policy(
     spec: AgentSpec,
     teachers: tuple[str, ...],
     writer: Any,
+    folder: Path | None,
     on_epoch: OnEpoch | None,
-) -> tuple[RecordedStudent, dict[str, Any]]:
+) -> tuple[RecordedStudent, dict[str, Any], WouldChoose]:
     """A plain loop for agents that do not learn; `gate` is the reward that costs them nothing."""
     assert spec.policy is not None  # noqa: S101 - the caller dispatched on it
     policy = spec.policy(**hyperparameters_of(config)["algorithm"])
@@ -254,10 +265,11 @@ def _run_policy(
     rng = np.random.default_rng(derived_seed(config.seed, "agent"))
     lessons: Any = env.unwrapped.lessons
     told = 0
-    while not recorded.done:
-        choice = policy.decide(recorded.classroom, lessons.lesson, rng)
-        recorded.teach(*choice)
-        told = _tell(recorded, told, on_epoch)
+    with recorded.keeping(folder):
+        while not recorded.done:
+            choice = policy.decide(recorded.classroom, lessons.lesson, rng)
+            recorded.teach(*choice)
+            told = _tell(recorded, told, on_epoch)
     classroom = recorded.classroom
     calibration = calibrate(
         classroom,
@@ -266,7 +278,8 @@ def _run_policy(
         config.seed,
     )
     extras = {"search_epochs": policy.search_epochs, "calibration": calibration}
-    return recorded, extras
+    looking = np.random.default_rng(derived_seed(config.seed, "explorer"))
+    return recorded, extras, lambda asked, lesson: policy.would_choose(asked, lesson, looking)
 
 
 class _StopWhenSpent(BaseCallback):
@@ -331,7 +344,11 @@ def _finite(config: TrialConfig, model: Any) -> Iterator[None]:
         # The distributions of a policy that has diverged refuse its logits, in words about those.
         if all(bool(weights.isfinite().all()) for weights in model.policy.parameters()):
             raise
-        raise DivergedError(f"the weights of {config.agent}'s policy are not finite") from error
+        name = next(n for n, w in model.policy.named_parameters() if not bool(w.isfinite().all()))
+        raise DivergedError(
+            f"the weights of {config.agent}'s policy are not finite at its step "
+            f"{model.num_timesteps}: {name}"
+        ) from error
 
 
 def _run_learner(
@@ -341,7 +358,7 @@ def _run_learner(
     writer: Any,
     folder: Path | None,
     on_epoch: OnEpoch | None,
-) -> tuple[RecordedStudent, dict[str, Any]]:
+) -> tuple[RecordedStudent, dict[str, Any], WouldChoose]:
     """Stable-Baselines3 drives; the student learns from what it explores."""
     parameters, arguments = hyperparameters_of(config), environment_of(config)
     recorded = RecordedStudent(make_environment(config, teachers, arguments), config.epochs, writer)
@@ -360,7 +377,7 @@ def _run_learner(
     model.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]) if folder else quiet)
     callback = _StopWhenSpent(recorded, on_epoch)
     # Schedules (DQN's exploration, decaying rates) run over the budget; the callback ends it.
-    with _finite(config, model):
+    with recorded.keeping(folder), _finite(config, model):
         model.learn(recorded.steps * recorded.num_envs, callback=callback, log_interval=8)
     used = {name: arguments[name] for name in parameters["environment"]}
     mode = arguments.get("action_mode", DSoMConfig.action_mode)
@@ -372,4 +389,11 @@ def _run_learner(
     if folder:
         weights = {k: v.contiguous() for k, v in model.policy.state_dict().items()}
         atomic_write(folder / "policy.safetensors", safetensors.torch.save(weights))
-    return recorded, extras
+
+    def would_choose(asked: Classroom, lesson: Lesson) -> NDArray[np.float64] | None:
+        # Of queries that are not taught there is no estimate of what co-trained teachers share.
+        if asked.store.information_names and "information" not in asked.config.hide:
+            return None
+        return learned_preferences(model, asked, mode)[0](lesson)
+
+    return recorded, extras, would_choose

@@ -20,7 +20,7 @@ from agents.hyperparameters import (
 from agents.names import base_agent, is_variant
 from agents.oracles import strangers_folds
 from agents.registry import AGENTS, AgentSpec, agent_spec
-from dsom_env.config import FROZEN_REWARDS, DSoMConfig
+from dsom_env.config import FROZEN_REWARDS, MOST_BATCH, MOST_STEPS, DSoMConfig
 from dsom_env.rewards import REWARDS
 from dsom_env.stream import taught_graph
 from graphs import MultimodalGraph, load_graph
@@ -34,6 +34,8 @@ from teachers.junior import is_junior, junior_key
 from teachers.registry import TEACHERS
 
 FORMAT = 1
+# NumPy's older generators, which Gymnasium's spaces are seeded by, take no larger ones.
+MOST_SEED = 2**32
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,14 @@ class TrialConfig:
         for name in ("epochs", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+        if self.batch > MOST_BATCH:
+            raise ValueError(f"batch must be at most {MOST_BATCH}, got {self.batch}")
+        if self.epochs > MOST_STEPS:
+            raise ValueError(f"epochs must be at most {MOST_STEPS}, got {self.epochs}")
         if self.seed < 0:
             raise ValueError(f"seeds must not be negative, got {self.seed!r}")
+        if self.seed >= MOST_SEED:
+            raise ValueError(f"seeds must be less than {MOST_SEED}, got {self.seed}")
 
     @property
     def key(self) -> str:

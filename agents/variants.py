@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from agents.hyperparameters import SECTIONS, Sections, parse_mapping
 from agents.names import base_agent, is_variant
 from agents.registry import AgentSpec
@@ -18,8 +16,9 @@ from agents.trial import make_environment, make_learner
 from agents.trial_config import TrialConfig, environment_of, hyperparameters_of, resolve
 from dsom_env.config import DSoMConfig
 from dsom_env.sb3 import SB3VecEnv
-from graphs.naming import unknown
+from graphs.naming import shown, unknown
 from graphs.numbers import is_number, with_exponents
+from graphs.text_files import read_text
 
 # A folder has the variant's name.
 _NAME = re.compile(r"[^@,]+@[A-Za-z0-9_.+-]+")
@@ -44,11 +43,7 @@ def read_variants(path: Path) -> Variants:
         ValueError: the file holds no variants.
         OSError: the file cannot be read.
     """
-    try:
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not YAML: it is not text") from None
-    return parse_variants(text, str(path))
+    return parse_variants(read_text(path), str(path))
 
 
 def parse_variants(text: str, source: str) -> Variants:
@@ -64,27 +59,14 @@ def parse_variants(text: str, source: str) -> Variants:
         ValueError: it is no such YAML.
     """
     document = parse_mapping(text, source, "from names such as ppo@short")
-    _refuse_repeated(yaml.compose(text, Loader=yaml.SafeLoader), source)
     return {name: _sections(name, written, source) for name, written in document.items()}
-
-
-def _refuse_repeated(node: yaml.Node | None, source: str) -> None:
-    """PyYAML lets the last of equal keys win."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    names = [key.value for key, _ in node.value]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{source}: {name} is there twice")
-    for _, value in node.value:
-        _refuse_repeated(value, source)
 
 
 def _sections(name: object, written: object, source: str) -> Sections:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(
             f"{source}: expected an agent, @, and letters, digits or _ . + -, as in ppo@short; "
-            f"got {name!r}"
+            f"got {shown(name)}"
         )
     if not isinstance(written, dict) or not written:
         raise ValueError(f"{source}: {name}: expected some of {', '.join(SECTIONS)}")

@@ -137,7 +137,7 @@ def collect(
     failures: list[dict[str, Any]],
     write: Callable[[bool], Any],
 ) -> None:
-    """Take what `run_all` yields of `run_into`, and write after each result, and on Ctrl-C.
+    """Take what `run_all` yields of `run_into`, and write after each of them, and on Ctrl-C.
 
     Args:
         outcomes: items, and their results or errors in words.
@@ -155,8 +155,8 @@ def collect(
             bar.set_postfix_str(f"{said} done")
             if isinstance(outcome, str):
                 failures.append({**which, "error": outcome})
-                continue
-            finished.append(outcome)
+            else:
+                finished.append(outcome)
             write(False)
     except KeyboardInterrupt:
         write(False)

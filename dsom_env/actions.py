@@ -80,3 +80,27 @@ def decode(mode: str, actions: Any, batch: int, teachers: int) -> Choice:
         bits = (array[:, None].astype(np.int64) >> np.arange(teachers)) & 1
         return Choice(bits.astype(np.float32))
     return Choice(array.astype(np.float32))
+
+
+def action_masks(mode: str, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which actions choose allowed teachers only, as invalid action masking wants it.
+
+    Args:
+        mode: `mask`, `multidiscrete` or `discrete`.
+        allowed: bool `[batch, teachers]`, who may be chosen.
+
+    Returns:
+        bool `[batch, 2 * teachers]`, of every teacher in turn whether it may be left out (always)
+        and whether it may be chosen; in mode `discrete` `[batch, 2**teachers]`, of every subset.
+
+    Raises:
+        ValueError: actions of this mode are no subsets.
+    """
+    if mode in ("weights", "tempered"):
+        raise ValueError(f"action_mode: {mode!r} has no actions to forbid, only subsets have")
+    batch, teachers = allowed.shape
+    if mode == "discrete":
+        forbidden = ~allowed @ (1 << np.arange(teachers))
+        masks: NDArray[np.bool_] = (np.arange(2**teachers) & forbidden[:, None]) == 0
+        return masks
+    return np.stack([np.ones_like(allowed), allowed], axis=2).reshape(batch, 2 * teachers)

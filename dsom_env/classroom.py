@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ from students.registry import make_student
 from students.scorer import Scorer
 from students.training import StepReport, Trainer, TrainingConfig
 from teachers.cached_store import open_store
+from teachers.pretraining import load_teachers
+from teachers.questioning import build_store
+from teachers.registry import TEACHERS
 from teachers.store import Combination, Opinions, TeacherStore
 
 Weights = NDArray[np.float32]
@@ -171,6 +175,32 @@ class Classroom:
             report=say if config.verbose else None,
         )
 
+    def asking(self, queries: Queries) -> Classroom:
+        """This classroom with other queries in the place of the training ones, to be looked at.
+
+        Student, teachers and observations are the same; rows are positions among `queries`. Nobody
+        must be taught there: these are queries, of valid say, that students are judged by.
+        """
+        other = copy.copy(self)
+        other.queries, rows = queries, np.arange(len(queries))
+        other.taught_rows, other.withheld_rows, other._places = rows, rows[:0], rows
+
+        def questioned(folds: int) -> TeacherStore:
+            names, config = self.teachers, self.config
+            models = load_teachers(self.taught_graph, names, config.pretraining, folds)
+            return build_store(self.taught_graph, models, config.top_k, queries=queries)
+
+        folds = self.config.folds
+        judged_folds = self.config.judged_folds or folds
+        other.store = other.judged_store = questioned(folds)
+        if judged_folds != folds:
+            other.judged_store = questioned(judged_folds)
+        other.observer = Observer(
+            self.taught_graph, other.judged_store, self.codes(), self.config.hide
+        )
+        other.candidate_generator = torch.Generator().manual_seed(0)
+        return other
+
     def opinions(
         self,
         rows: IntArray,
@@ -246,6 +276,20 @@ class Classroom:
         return self.observer.observe(
             self._places[lesson.rows], lesson.forward, self.trainer, lesson.judged
         )
+
+    def allowed(self, queries: Queries) -> NDArray[np.bool_]:
+        """Teachers that have something to go by, bool `[batch, teachers]`.
+
+        The teacher of a modality has not where the query's entity lacks the modality; others,
+        `fused` among them, know the triples, too. Where nobody would remain, everybody does.
+        """
+        seen = [m for m in self.teachers if m in self.graph.modalities and m not in TEACHERS]
+        allowed = np.ones((len(queries), len(self.teachers)), dtype=np.bool_)
+        for name in seen:
+            presence = self.graph.modalities[name].presence(self.graph.num_entities)
+            allowed[:, self.teachers.index(name)] = presence[queries.entities]
+        allowed[~allowed.any(axis=1)] = True
+        return allowed
 
     def soft_labels(self, lesson: Lesson, weights: Weights) -> list[SoftLabel]:
         """Soft labels of the chosen teachers; `weights` `[batch, teachers]`, 0 for not chosen."""

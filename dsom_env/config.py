@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,16 @@ PARTITIONS = ("two_way", "three_way")
 MODULATIONS = ("own", "mspt")
 # More subsets than this would make one output per subset absurd.
 MOST_TEACHERS_FOR_SUBSETS = 12
+
+
+# A typing error must not ask for more memory than a machine has; what else counts, counts steps.
+MOST = {"rank": 10_000, "teacher_rank": 10_000, "relation_code": 10_000, "folds": 1000}
+MOST |= {"judged_folds": MOST["folds"], "top_k": 2**31}
+MOST_STEPS = 10**9
+MOST_CANDIDATES = 100_000
+_DEVICE = re.compile(r"auto|(cpu|cuda|mps|xpu)(:[0-9]{1,2})?")
+# Of queries per update, which are sub-environments as well.
+MOST_BATCH = 2**18
 
 
 @dataclass(frozen=True)
@@ -198,10 +209,15 @@ class DSoMConfig:
         if self.student not in BUILT_IN_STUDENTS:
             from students.registry import STUDENTS
 
-            if self.student not in STUDENTS:
+            if str(self.student) not in STUDENTS:
                 raise unknown("student", self.student, STUDENTS)
         if self.teacher_modulation is not None and self.teacher_modulation not in MODULATIONS:
             raise unknown("teacher_modulation", self.teacher_modulation, MODULATIONS)
+        if not isinstance(self.device, str) or not _DEVICE.fullmatch(self.device):
+            raise ValueError(
+                f"device must be auto, cpu, cuda or a device of torch such as cuda:0, "
+                f"got {self.device!r}"
+            )
         if self.render_mode is not None and self.render_mode not in RENDER_MODES:
             raise unknown("render_mode", self.render_mode, RENDER_MODES)
         object.__setattr__(self, "autoreset_mode", _mode_name(self.autoreset_mode))
@@ -273,8 +289,11 @@ class DSoMConfig:
         for argument in ("candidates", "random_candidates"):
             value = getattr(self, argument)
             none = argument == "candidates" and value is None
-            if not none and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-                raise ValueError(f"{argument} must be a whole number ≥ 0, got {value!r}")
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not none and not (whole and 0 <= value <= MOST_CANDIDATES):
+                raise ValueError(
+                    f"{argument} must be a whole number from 0 to {MOST_CANDIDATES}, got {value!r}"
+                )
         if self.candidates == 0 and self.random_candidates == 0:
             raise ValueError("candidates and random_candidates: a soft label needs some of either")
 
@@ -387,5 +406,8 @@ def _mode_name(mode: object) -> str:
 
 
 def _require_count(argument: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{argument} must be a whole number of at least 1, got {value!r}")
+    most = MOST.get(argument, MOST_STEPS)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ValueError(
+            f"{argument} must be a whole number of at least 1 and at most {most}, got {value!r}"
+        )

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
+from numpy.typing import NDArray
 
 from dsom_env.config import DSoMConfig
 from dsom_env.vector_env import DSoMVectorEnv, Observation
@@ -67,6 +68,11 @@ class DSoMEnv(gym.Env[Observation, Any]):
             bool(truncated[0]),
             _only(info),
         )
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Actions that are allowed for the query; see `DSoMVectorEnv.action_masks`."""
+        masks: NDArray[np.bool_] = self.vector.action_masks()[0]
+        return masks
 
     def render(self) -> Any:
         """Text for `ansi`, a uint8 picture `[height, width, 3]` for `rgb_array`."""

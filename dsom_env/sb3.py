@@ -107,9 +107,13 @@ class SB3VecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call a method of the one underlying environment."""
+        """Call a method of the one underlying environment, which answers for all.
+
+        Of `action_masks`, which sb3-contrib asks for, every sub-environment has its own row.
+        """
         result = getattr(self.venv.unwrapped, method_name)(*method_args, **method_kwargs)
-        return [result] * len(list(self._get_indices(indices)))
+        asked = list(self._get_indices(indices))
+        return [result[i] if method_name == "action_masks" else result for i in asked]
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: Any = None

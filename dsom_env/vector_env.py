@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from dsom_env.actions import action_space, decode
+from dsom_env.actions import action_masks, action_space, decode
 from dsom_env.columns import observation_columns
 from dsom_env.config import MOST_TEACHERS_FOR_SUBSETS, DSoMConfig, usual_teachers
 from dsom_env.objectives import ALONE, COTRAINED, information_columns, objective_name
@@ -45,6 +45,7 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
     label `p`, which becomes `p^(1/4^a)`, renormalised: 0 leaves it as it is, -1 sharpens, 1
     flattens. That is on top of the configured `temperature`, which the student's side and the
     loss's factor keep. With `allow_empty=False` choosing nobody is choosing everybody.
+    `action_masks()` says which sets have no teacher of a modality that the query's entity lacks.
 
     ## Observation Space
     `Box` float32 with finite bounds per column; `feature_names` names them:
@@ -238,6 +239,24 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
             lessons.start_episode(begins)
         rewards = np.where(acting, outcome.rewards, 0.0)
         return lessons.observation.copy(), rewards, terminated, truncated, info
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Actions that are allowed for the queries that wait for one, for invalid action masking.
+
+        Forbidden are sets with the teacher of a modality that the query's entity lacks, unless
+        nobody else were left: `Classroom.allowed`. `step` executes forbidden sets all the same; and
+        with `allow_empty=False` choosing nobody is choosing everybody, forbidden teachers included.
+
+        Returns:
+            bool `[num_envs, 2 * M]`, in mode `discrete` `[num_envs, 2**M]`; see
+            `dsom_env.actions.action_masks`.
+
+        Raises:
+            ResetNeeded: before the first reset.
+            ValueError: actions are weights.
+        """
+        queries = self._started().lesson.queries
+        return action_masks(self.config.action_mode, self.classroom.allowed(queries))
 
     def _query_info(self) -> dict[str, Any]:
         queries = self._started().lesson.queries

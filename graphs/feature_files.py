@@ -18,6 +18,7 @@ from graphs.files import check_shape, open_npz, read_array, read_npy, refusing
 from graphs.graph import Modality
 from graphs.literals import read_literals
 from graphs.reading import Reading
+from graphs.torch_files import check_archive
 
 MODALITY_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -28,6 +29,7 @@ ENTITY_ARRAYS = ("entities", "entity_ids", "entity_id", "ids", "id")
 FEATURE_ARRAYS = ("features", "feats", "feat", "embeddings", "pca128")
 
 # Where features lie and what they are called in the data of MyGO, MoMoK, MMRNS, NATIVE and others.
+FOLDER = "modalities"
 PLACES = (".", "visual", "features", "embeddings")
 WORDS = {
     "image": ("image", "images", "imagedata", "imagenet", "img", "visual", "photos", "flags"),
@@ -104,6 +106,7 @@ def _read_torch(path: Path, num_entities: int) -> FeatureRows:
     import torch
 
     with refusing(str(path)):
+        check_archive(path)
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except UnpicklingError:  # its many lines tell how to load it without that protection
@@ -148,7 +151,8 @@ def _from_tensors(path: Path, tensors: dict[Any, Any], num_entities: int) -> Fea
     if isinstance(entities, list) and all(isinstance(name, str) for name in entities):
         return FeatureRows(features, list(entities))
     if isinstance(entities, list):
-        entities = torch.tensor(entities)
+        with refusing(f"{path}, {entity_key!r}"):
+            entities = torch.tensor(entities)
     return FeatureRows(features, _ids(path, array(entity_key, entities)))
 
 
@@ -166,12 +170,16 @@ def _stack(path: Path, by_entity: dict[Any, NDArray[Any]], num_entities: int) ->
                 f"{path}, {name!r}: expected a vector or a matrix of float features, "
                 f"got {vectors.dtype} of shape {vectors.shape}"
             )
-        row = vectors.astype(np.float32).reshape(-1, vectors.shape[-1]).mean(axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite rows are refused later
+            row = vectors.astype(np.float32).reshape(-1, vectors.shape[-1]).mean(axis=0)
         if rows and len(row) != len(rows[0]):
             expected = f"expected {len(rows[0])} columns as before, got {len(row)}"
             raise ValueError(f"{path}, {name!r}: {expected}")
         rows.append(row)
-    entities = names if isinstance(names[0], str) else np.array(names, dtype=np.int64)
+    if isinstance(names[0], str):
+        return FeatureRows(np.stack(rows), names)
+    with refusing(f"{path}, ids"):
+        entities = np.array(names, dtype=np.int64)
     return FeatureRows(np.stack(rows), entities)
 
 
@@ -196,7 +204,10 @@ def _read_hdf5(path: Path, num_entities: int) -> FeatureRows:
             stored = path.stat().st_size
             check_shape(dataset.shape, (None,) * len(dataset.shape), dataset.dtype.itemsize, stored)
             if h5py.check_string_dtype(dataset.dtype):
-                return np.array(dataset.asstr()[()], dtype=str)
+                if dataset.ndim != 1:
+                    raise ValueError(f"expected a list of names, got shape {dataset.shape}")
+                # As objects: an array of text gives every name the room of the longest.
+                return cast(NDArray[Any], dataset.asstr()[()])
             return cast(NDArray[Any], dataset[()])
 
     with refusing(str(path)):
@@ -216,7 +227,7 @@ def _read_hdf5(path: Path, num_entities: int) -> FeatureRows:
         if entity_key is None:
             return FeatureRows(features)
         entities = array(file, entity_key)
-    if entities.dtype.kind == "U":
+    if entities.dtype.kind == "O":
         return FeatureRows(features, cast(list[str], entities.tolist()))
     return FeatureRows(features, _ids(path, entities))
 
@@ -249,7 +260,7 @@ def read_modality(path: Path, names: EntityNames, reading: Reading) -> Modality:
     """
     content = FEATURE_FORMATS[path.suffix](path, len(names))
     features = content.features
-    if features.ndim != 2 or features.dtype.kind != "f":
+    if features.ndim != 2 or features.dtype.kind != "f" or not features.shape[1]:
         raise ValueError(
             f"{path}: expected a matrix of float features, got {features.dtype} "
             f"of shape {features.shape}"
@@ -331,7 +342,7 @@ def read_modalities(folder: Path, names: EntityNames, reading: Reading) -> dict[
         ValueError: a file is malformed, or two files in `modalities/` have one name.
     """
     modalities: dict[str, Modality] = {}
-    for path in sorted((folder / "modalities").glob("*")):
+    for path in sorted((folder / FOLDER).glob("*")):
         if path.suffix not in FEATURE_FORMATS:
             continue
         if not MODALITY_NAME.fullmatch(path.stem):

@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO
@@ -24,8 +24,9 @@ MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
 
 # Real arrays of features shrink severalfold at most; a far smaller file was made to exhaust memory.
+# Features are copied twice or so on their way, and a gigabyte has to do for all of it.
 _MOST_EXPANSION = 200
-_ALWAYS_ALLOWED_BYTES = 2**28
+_ALWAYS_ALLOWED_BYTES = 2**26
 
 _log = logging.getLogger(__name__)
 
@@ -130,6 +131,40 @@ def _move_into_place(temporary: Path, target: Path, complete: Callable[[Path], b
         shutil.rmtree(damaged, ignore_errors=True)
 
 
+def refuse_strays(folder: Path, places: Sequence[str], endings: Container[str]) -> None:
+    """Refuse a folder in which a file is none, or leads out of it.
+
+    A folder from elsewhere could otherwise show what lies beside it, in errors or as features, or
+    never end, as a pipe does.
+
+    Args:
+        folder: what was given; itself it may be a link.
+        places: folders in it whose files are looked at; `.` is itself.
+        endings: suffixes of the files that are.
+
+    Raises:
+        ValueError: a link leads out of the folder, or there is a pipe, a socket or a device.
+    """
+    root = folder.resolve()
+    for place in places:
+        inside = folder / place
+        found = [inside, *sorted(inside.iterdir())] if inside.is_dir() else []
+        for path in found:
+            if path != inside and (path.suffix not in endings or path.is_dir()):
+                continue
+            if not _leads_into(root, path):
+                raise ValueError(f"{path}: expected a file of the folder, got a link out of it")
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                raise ValueError(f"{path}: expected a file, got a pipe, a socket or a device")
+
+
+def _leads_into(root: Path, path: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):  # a link to itself
+        return False
+
+
 def open_npz(path: Path) -> zipfile.ZipFile:
     """Open an npz file to read arrays from.
 
@@ -212,21 +247,28 @@ def check_shape(
         sizes = ", ".join("any" if length is None else str(length) for length in wanted)
         raise ValueError(f"expected shape ({sizes}), got {tuple(found)}")
     promised = math.prod(found) * item_bytes
-    if promised > max(_ALWAYS_ALLOWED_BYTES, _MOST_EXPANSION * stored):
+    if promised > most_bytes(stored):
         raise ValueError(f"{promised} bytes promised by a file of {stored}")
+
+
+def most_bytes(stored: int, always: int = _ALWAYS_ALLOWED_BYTES) -> int:
+    """How many bytes a file may unpack to; more of them were put there to exhaust memory.
+
+    Args:
+        stored: size of the file in bytes.
+        always: what even the smallest file may unpack to.
+    """
+    return max(always, _MOST_EXPANSION * stored)
 
 
 def _read_npy(
     stream: IO[bytes], stored: int, kinds: str, shape: Sequence[int | None]
 ) -> NDArray[Any]:
     version = np.lib.format.read_magic(stream)
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in readers:
+    # Later versions are for structured arrays, and may promise a header of four gigabytes.
+    if version != (1, 0):
         raise ValueError(f"npy version {version} is not known")
-    found, fortran, dtype = readers[version](stream)
+    found, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
     if dtype.kind not in kinds or dtype.hasobject or not dtype.itemsize:
         raise ValueError(f"expected numpy kind {' or '.join(kinds)}, got {dtype}")
     check_shape(found, shape, dtype.itemsize, stored)
@@ -364,6 +406,8 @@ def read_manifest(folder: str | os.PathLike[str], config_hash: str | None = None
         if parts.is_absolute() or ".." in parts.parts:
             raise ValueError(f"{path}: file name {name!r} leaves the folder")
         listed = path.parent / parts
+        if not _leads_into(path.parent.resolve(), listed):
+            raise ValueError(f"{listed} is a link that leaves the folder")
         if not listed.is_file():
             raise ValueError(f"{listed} is missing, but {MANIFEST} lists it")
         if _sha256(listed) != expected:

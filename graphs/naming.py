@@ -5,6 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_SHOWN = 80
+
+
+def shown(value: object) -> str:
+    """A value as errors show it, at most `MOST_SHOWN` characters of it and without line ends."""
+    text = value if isinstance(value, str) else repr(value)
+    if len(text) > MOST_SHOWN:
+        text = text[: MOST_SHOWN - 3] + "..."
+    return repr(text) if isinstance(value, str) else text
+
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """The valid name most like `name`, upper and lower case alike.
@@ -29,8 +39,9 @@ def unknown(argument: str, name: object, valid: Iterable[str]) -> ValueError:
     """
     names = sorted(valid)
     if not names:
-        return ValueError(f"{argument}: unknown {name!r}; there are no valid names here")
+        return ValueError(f"{argument}: unknown {shown(name)}; there are no valid names here")
+    # Likeness takes time in the length of the name, which a hostile file decides.
+    alike = nearest(str(name)[:MOST_SHOWN], names)
     return ValueError(
-        f"{argument}: unknown {name!r}; did you mean {nearest(str(name), names)!r}? "
-        f"Valid: {', '.join(names)}"
+        f"{argument}: unknown {shown(name)}; did you mean {alike!r}? Valid: {', '.join(names)}"
     )

@@ -1,4 +1,4 @@
-"""Which values count as numbers where a person writes them."""
+"""Which values count as numbers where a person writes them, and what is said when none are left."""
 
 from __future__ import annotations
 
@@ -10,9 +10,21 @@ from numbers import Real
 _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
+class DivergedError(RuntimeError):
+    """Numbers are no longer finite, at the step and for the cause that the message says.
+
+    The update that would have used them was not made.
+    """
+
+
 def is_number(value: object) -> bool:
     """Whether it is a finite number; NumPy's count too, truth values and text do not."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def with_exponents(value: object) -> object:

@@ -22,7 +22,12 @@ from numpy.typing import NDArray
 
 from graphs.csr import IntArray
 from graphs.graph import Modality, MultimodalGraph
-from graphs.naming import unknown
+from graphs.naming import shown, unknown
+
+# Far above every graph that is planted on purpose, and within a gigabyte.
+_MOST_NUMBERS = 2**25
+_MOST_NOISE = 1e6
+_MOST_SEED = 2**63
 
 
 @dataclass(frozen=True)
@@ -96,12 +101,20 @@ class PlantedSpec:
                 raise ValueError(
                     f"{name}: expected a fraction in [0, 1), got {getattr(self, name)}"
                 )
+        for name in ("entities", "relations", "blocks", "codes", "tails_per_head", "feature_width"):
+            if getattr(self, name) > _MOST_NUMBERS:
+                raise ValueError(f"{name}: expected at most {_MOST_NUMBERS}")
+        if self.noise > _MOST_NOISE:
+            raise ValueError(f"noise: expected at most {_MOST_NOISE:g}, got {self.noise:g}")
+        if self.seed >= _MOST_SEED:
+            raise ValueError(f"seed: expected less than {_MOST_SEED}")
         if self.valid_fraction + self.test_fraction >= 1:
             raise ValueError("valid_fraction: with test_fraction it leaves no training triples")
         if self.blocks > self.relations:
             raise ValueError(f"blocks: {self.blocks} are more than the {self.relations} relations")
         self._check_modalities()
         self._check_classes()
+        self._check_memory()
 
     def _check_modalities(self) -> None:
         names = self.modalities
@@ -116,6 +129,22 @@ class PlantedSpec:
                 f"competent_per_block: expected 1 to {most} with {len(names)} modalities, "
                 f"got {self.competent_per_block}"
             )
+
+    def _check_memory(self) -> None:
+        """A typing error must not ask for more than a machine has."""
+        classes = self.codes**self.competent_per_block
+        heads = self.relations * self.entities // (2 * self.blocks)
+        for meant, numbers in (
+            ("features", self.entities * self.feature_width * len(self.modalities)),
+            ("triples", heads * self.tails_per_head),
+            ("rules", self.relations * self.codes * len(self.modalities)),
+            ("pairs", (self.entities // (2 * self.blocks) // classes) ** 2),
+        ):
+            if numbers > _MOST_NUMBERS:
+                raise ValueError(
+                    f"planted: {numbers} numbers of {meant} are more than {_MOST_NUMBERS}; take "
+                    "fewer entities, relations or columns"
+                )
 
     def _check_classes(self) -> None:
         classes = self.codes**self.competent_per_block
@@ -447,6 +476,6 @@ def parse_planted(base: PlantedSpec, options: Mapping[str, str]) -> PlantedSpec:
                 values[key] = tuple(text.split("+"))
         except ValueError:
             raise ValueError(
-                f"{key}: expected a value of type {kinds[key]}, got {text!r}"
+                f"{key}: expected a value of type {kinds[key]}, got {shown(text)}"
             ) from None
     return replace(base, **values)  # type: ignore[arg-type]

@@ -5,28 +5,37 @@ from __future__ import annotations
 import json
 import lzma
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from graphs.csr import IntArray
-from graphs.files import atomic_write
+from graphs.files import atomic_write, most_bytes
+from graphs.naming import shown
+
+# How code that expects a document of a certain form comes upon another.
+_OF_ANOTHER_FORM = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError)
+
+Content = TypeVar("Content")
 
 _ID = re.compile(r"[0-9]{1,18}")
 _NAME_AND_ID = re.compile(r"(.*[^ \t])[ \t]+([0-9]{1,18})[ \t]*")
 _COUNT = re.compile(r"[ \t]*[0-9]{1,18}[ \t]*")
 
-# A text of this size is beyond any published graph; a small xz file may promise far more.
-_MOST_BYTES = 2**32
-_SHOWN = 80
+# What even the smallest xz file may unpack to, in bytes: as lines it takes several times as much.
+_ALWAYS_ALLOWED_BYTES = 2**23
+
+
+def is_id(text: str) -> bool:
+    """Whether a field is a whole number, not negative and of at most 18 digits."""
+    return _ID.fullmatch(text) is not None
 
 
 def malformed(path: Path, line: int, expected: str, got: str) -> ValueError:
     """The error for a line that is not as it should be."""
-    shown = got if len(got) <= _SHOWN else got[: _SHOWN - 3] + "..."
-    return ValueError(f"{path}, line {line}: expected {expected}, got {shown!r}")
+    return ValueError(f"{path}, line {line}: expected {expected}, got {shown(got)}")
 
 
 def find_text(folder: Path, *names: str) -> Path | None:
@@ -51,6 +60,24 @@ def need_text(folder: Path, expected: str, *names: str) -> Path:
     return path
 
 
+def read_text(path: Path) -> str:
+    """A UTF-8 file as it is.
+
+    Raises:
+        ValueError: no UTF-8.
+        OSError: the file cannot be read.
+    """
+    return _decoded(path, path.read_bytes())
+
+
+def _decoded(path: Path, data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}, line {line}: expected UTF-8, {error.reason}") from None
+
+
 def read_lines(path: Path, expected: str) -> list[str]:
     """The lines of a UTF-8 file without their ends.
 
@@ -61,24 +88,22 @@ def read_lines(path: Path, expected: str) -> list[str]:
         data = _inflate(path) if path.suffix == ".xz" else path.read_bytes()
     except FileNotFoundError:
         raise ValueError(f"{path} is missing, expected {expected}") from None
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}, line {line}: expected UTF-8, {error.reason}") from None
+    text = _decoded(path, data)
     # Not splitlines(): names may hold U+2028 and other characters that it takes for line ends.
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     return lines[:-1] if lines[-1] == "" else lines
 
 
 def _inflate(path: Path) -> bytes:
+    most = most_bytes(path.stat().st_size, _ALWAYS_ALLOWED_BYTES)
     try:
         with lzma.open(path) as file:
-            data = file.read(_MOST_BYTES + 1)
-    except (lzma.LZMAError, EOFError) as error:
-        raise ValueError(f"{path}: expected an xz file, {error}") from None
-    if len(data) > _MOST_BYTES:
-        raise ValueError(f"{path}: expected at most {_MOST_BYTES} bytes when unpacked")
+            data = file.read(most + 1)
+    except (lzma.LZMAError, EOFError, MemoryError) as error:  # its dictionary may be what is large
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{path}: expected an xz file, {reason}") from None
+    if len(data) > most:
+        raise ValueError(f"{path}: expected at most {most} bytes when unpacked")
     return data
 
 
@@ -177,7 +202,7 @@ def check_count(path: Path, lines: Sequence[str], counted: str) -> None:
     Raises:
         ValueError: the first line is no count, or a wrong one.
     """
-    expected = f"the number of {counted} below, {len(lines) - 1}"
+    expected = f"the number of {counted} below, {max(len(lines) - 1, 0)}"
     if not lines or not _COUNT.fullmatch(lines[0]) or int(lines[0]) != len(lines) - 1:
         raise malformed(path, 1, expected, lines[0] if lines else "")
 
@@ -222,17 +247,47 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         return {}
-    text = "\n".join(read_lines(path, "JSON"))
-    try:
-        card = json.loads(text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: expected JSON, {error.msg}") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: expected JSON, {error}") from None
+    card = parse_json(path, "\n".join(read_lines(path, "JSON")), _refuse_constant)
     if not isinstance(card, dict):
         raise ValueError(f"{path}, line 1: expected a JSON object, got a {type(card).__name__}")
     return card
 
 
-def _refuse_constant(text: str) -> None:
+def parse_json(path: Path, text: str, constant: Callable[[str], float] = float) -> Any:
+    """What a JSON text holds.
+
+    Args:
+        path: for messages.
+        text: JSON.
+        constant: makes something of `NaN`, `Infinity` and `-Infinity`, or refuses them.
+
+    Raises:
+        ValueError: other content.
+    """
+    try:
+        return json.loads(text, parse_constant=constant)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}: expected JSON, {error.msg}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: expected JSON, {error}") from None
+
+
+def _refuse_constant(text: str) -> float:
     raise ValueError(f"{text} is no JSON number")
+
+
+def read_json(path: Path, parse: Callable[[Any], Content]) -> Content:
+    """What `parse` makes of a JSON file.
+
+    Raises:
+        ValueError: it is no JSON, or not what `parse` expects; names the file.
+        OSError: the file cannot be read.
+    """
+    document = parse_json(path, read_text(path))
+    try:
+        return parse(document)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    except _OF_ANOTHER_FORM as error:
+        # The name of an error alone, such as KeyError, says less than with what it is about.
+        raise ValueError(f"{path} is not what was expected: {shown(error)}") from None

@@ -19,10 +19,10 @@ from agents.command_line import (
     add_settings,
     parse_penalties,
     parse_seeds,
-    read_json,
     resumable,
     run,
 )
+from graphs.text_files import read_json
 
 
 def main() -> None:

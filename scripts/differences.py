@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from agents.command_line import parse_names, read_json, results_files, run
+from agents.command_line import parse_names, results_files, run
+from graphs.text_files import read_json
 
 
 def main() -> None:

@@ -10,7 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from agents.command_line import read_json, results_files, run
+from agents.command_line import results_files, run
+from graphs.text_files import read_json
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from agents.command_line import REFUSALS, sentence
 from graphs import GraphWarning, MultimodalGraph, describe, graph_card, load_graph, save_graph
 from graphs.building.sources import BuildError
 
@@ -59,7 +60,10 @@ def _encode(arguments: argparse.Namespace) -> int:
     graph, notes = _load(arguments)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    modalities, records = dict(graph.modalities), dict(graph.metadata.get("encoders", {}))
+    modalities, records = dict(graph.modalities), graph.metadata.get("encoders", {})
+    if not isinstance(records, dict):
+        raise ValueError(f"{arguments.graph}, card.json: expected an object under 'encoders'")
+    records = dict(records)
     if arguments.text:
         modalities["text"], records["text"] = encode_sentences(
             graph, arguments.text_encoder, arguments.columns
@@ -143,8 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         return int(parsed.run(parsed))
-    except (BuildError, ImportError, OSError, ValueError) as error:
-        print(f"prepare.py: {error}", file=sys.stderr)
+    except (BuildError, *REFUSALS) as error:
+        print(f"prepare.py: {sentence(error)}", file=sys.stderr)
         return 2
 
 

@@ -10,7 +10,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from agents.command_line import add_runs_argument, read_json, results_files, run
+from agents.command_line import add_runs_argument, results_files, run
+from graphs.text_files import read_json
 
 
 def main() -> None:

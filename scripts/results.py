@@ -9,7 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from agents.command_line import add_runs_argument, read_json, results_files, run
+from agents.command_line import add_runs_argument, results_files, run
+from graphs.text_files import read_json
 
 PUBLISHED = Path(__file__).parents[1] / "docs" / "published.json"
 

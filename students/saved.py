@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 
 from graphs.files import atomic_write
+from graphs.naming import shown
 from students.registry import STUDENTS, make_student
 from students.scorer import Scorer
 
 FILE = "student.safetensors"
+# How torch and a scorer say that sizes are none, or not those of the weights.
+_NO_STUDENT = (RuntimeError, TypeError, ValueError, OverflowError, safetensors.SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,12 @@ class About:
 
         Raises:
             KeyError: an entry is missing.
-            ValueError: a number is none.
+            ValueError: a number is none, or below 1.
         """
         numbers = {name: int(header[name]) for name in ("rank", "num_entities", "num_relations")}
+        for name, value in numbers.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         names = {name: header[name] for name in ("student", "graph", "taught")}
         return cls(**names, **numbers)  # type: ignore[arg-type]
 
@@ -82,21 +88,33 @@ def read_about(path: Path) -> About:
         ) from None
 
 
+def _made(about: About) -> Scorer:
+    sizes = (about.num_entities, about.num_relations, about.rank)
+    return make_student(about.student, *sizes, torch.Generator())
+
+
 def load_student(path: Path) -> tuple[Scorer, About]:
     """The student in the file at `path`, without gradients.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it holds none, or one of a scorer that is not registered.
+        ValueError: it holds none, one of a scorer that is not registered, or numbers that are not
+            finite.
     """
     about = read_about(path)
     if about.student not in STUDENTS:
-        raise ValueError(f"{path} holds a {about.student!r} student, and none is registered")
-    scorer = make_student(
-        about.student, about.num_entities, about.num_relations, about.rank, torch.Generator()
-    )
+        raise ValueError(f"{path} holds a {shown(about.student)} student, and none is registered")
     try:
-        scorer.load_state_dict(safetensors.torch.load_file(path))
-    except (RuntimeError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{path} does not hold a {about.student} student: {error}") from None
+        weights = safetensors.torch.load_file(path)
+        # On no device first: a header may promise more entities than any memory holds.
+        with torch.device("meta"):
+            _made(about).load_state_dict(weights, assign=True)
+        scorer = _made(about)
+        scorer.load_state_dict(weights)
+    except _NO_STUDENT as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} does not hold a {about.student} student: {reason}") from None
+    for name, values in scorer.state_dict().items():
+        if not bool(values.isfinite().all()):
+            raise ValueError(f"{path}: expected finite numbers, got others in {name!r}")
     return scorer.requires_grad_(False), about

@@ -17,7 +17,7 @@ from torch import Tensor
 from graphs import MultimodalGraph
 from graphs.csr import IntArray
 from graphs.graph import Queries
-from graphs.numbers import is_number
+from graphs.numbers import DivergedError, is_number
 from students.distillation import DistillationConfig, SoftLabel
 from students.forward import Block, Forward
 from students.hooks import StepHook
@@ -59,10 +59,6 @@ class StepReport:
     loss: float
     cross_entropy: Tensor
     divergence: Tensor
-
-
-class DivergedError(RuntimeError):
-    """The loss is no longer finite; the update was not made."""
 
 
 @dataclass
@@ -254,7 +250,9 @@ class Trainer:
             raise DivergedError(f"the pull on the query vectors is not finite at step {self.steps}")
         report = self.pull_back(forward, labels, pull=pull)
         if not math.isfinite(report.loss):
-            raise DivergedError(f"loss is {report.loss} at step {self.steps}")
+            raise DivergedError(
+                f"loss is {report.loss} at step {self.steps}: {self._cause(report)}"
+            )
         for hook in self.hooks:
             hook.before_step(self, forward)
         self.optimiser.step()
@@ -263,6 +261,28 @@ class Trainer:
         self.steps += 1
         self.seen_queries += len(forward)
         return report
+
+    def _cause(self, report: StepReport) -> str:
+        """Which part of a loss that is not finite is to blame."""
+        self.check_finite()
+        parts = {"cross-entropy": report.cross_entropy, "divergence": report.divergence}
+        for name, values in parts.items():
+            if not bool(values.isfinite().all()):
+                return f"the {name} of {int((~values.isfinite()).sum())} queries is not finite"
+        return "the regularisation is not finite"
+
+    def check_finite(self) -> None:
+        """Refuse parameters that an update has spoilt; one look at all of them.
+
+        Raises:
+            DivergedError: a parameter is not finite.
+        """
+        for name, values in self.scorer.named_parameters():
+            if not bool(values.isfinite().all()):
+                raise DivergedError(
+                    f"{name} is not finite at step {self.steps}: an update has spoilt it, and a "
+                    "smaller learning_rate may not"
+                )
 
     @torch.no_grad()
     def cross_entropy(self, queries: Queries) -> Tensor:

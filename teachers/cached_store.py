@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from graphs import MultimodalGraph
-from graphs.files import atomic_folder, cache_folder, config_hash, read_manifest, write_manifest
+from graphs.files import (
+    atomic_folder,
+    cache_folder,
+    config_hash,
+    read_manifest,
+    refusing,
+    write_manifest,
+)
 from teachers.pretraining import PretrainingConfig, Report, load_teachers, teacher_key
 from teachers.questioning import Progress, build_store
 from teachers.store import TeacherStore
@@ -43,6 +51,11 @@ def read_store(folder: Path, key: str) -> TeacherStore:
         ValueError: a file is missing, changed, or from another configuration.
     """
     extra = read_manifest(folder, key)["extra"]
+    with refusing(f"{folder} holds no store"):
+        return _opened(folder, extra)
+
+
+def _opened(folder: Path, extra: Mapping[str, Any]) -> TeacherStore:
     information = tuple(extra.get("information", ()))
     names = (*_ARRAYS, *(("information",) if information else ()))
     arrays = {

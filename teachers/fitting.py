@@ -105,6 +105,7 @@ def fit_trainer(
         notes[:] = [note for hook in trainer.hooks if (note := hook.end_epoch())]
 
     def look(epoch: int, loss: float) -> float:
+        trainer.check_finite()
         mrr = evaluate_ranking(trainer.score, trainer.graph, "valid")["mrr"]
         if report:
             report(" ".join([f"{label} epoch {epoch} loss {loss:.3f}", *notes, f"valid {mrr:.4f}"]))

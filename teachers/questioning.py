@@ -283,8 +283,9 @@ def build_store(
     top_k: int | None = 64,
     chunk: int | None = None,
     progress: Progress | None = None,
+    queries: Queries | None = None,
 ) -> TeacherStore:
-    """Question the teachers about every training query.
+    """Question the teachers about every training query, or about others.
 
     Args:
         graph: gives the queries, the filter and the neighbors.
@@ -293,13 +294,19 @@ def build_store(
         top_k: entities listed per teacher; None lists them all (`store=exact`).
         chunk: distinct questions scored at a time; None for what fits a processor's cache.
         progress: called with (queries done, all queries).
+        queries: others than the training ones, to which every teacher is a stranger: the folds
+            take turns. What co-trained teachers know of themselves is not known of these, and 0.
     """
-    queries = graph.queries("train")
+    others, queries = queries, graph.queries("train") if queries is None else queries
     folds = {len(models) for models in teachers.values()}
     if len(folds) != 1:
         raise ValueError(f"every teacher needs the same number of folds, got {sorted(folds)}")
     count = folds.pop()
     fold = fold_of_queries(graph, count)
+    names, information = asked_information(graph, teachers, fold)
+    if others is not None:
+        fold = np.arange(len(others)) % count
+        information = np.zeros((len(others), len(names)), dtype=np.float32)
     chunk = chunk or max(BLOCK_ELEMENTS // graph.num_entities, 1)
     keys = graph.query_keys(queries.entities, queries.relations)
     width = graph.num_entities
@@ -321,7 +328,7 @@ def build_store(
             done += len(rows)
             if progress:
                 progress(done, len(queries))
-    return filling.finish(*asked_information(graph, teachers, fold))
+    return filling.finish(names, information)
 
 
 def _pieces(starts: IntArray, chunk: int) -> Iterator[IntArray]:

@@ -17,6 +17,7 @@ from benchmarks.student import OurEpochs, Products, rows_of
 from graphs import MultimodalGraph
 from students.complex import ComplEx
 from students.forward import Forward
+from tests.programs import program
 from tests.students.test_evaluation import random_graph
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
     ],
 )
 def test_bad_input_is_one_sentence(arguments: list[str], says: str, tmp_path: Path) -> None:
-    done = bench(*arguments, "--out", tmp_path / "out.json")
+    done = program("bench.py", *arguments, "--out", tmp_path / "out.json")
     assert done.returncode == 2
     assert says in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr

@@ -67,7 +67,8 @@ def test_wheel_holds_what_it_needs(wheel: Path) -> None:
     assert sum(teachers.values()) <= 12 * MIB
     typed = [f"{package}/py.typed" for package in PACKAGES]
     settings = (ROOT / "agents" / "hyperparameters").rglob("*.yml")
-    for name in [*typed, *(path.relative_to(ROOT).as_posix() for path in settings)]:
+    page = (ROOT / "agents" / "report" / name for name in ("page.css", "page.js"))
+    for name in [*typed, *(path.relative_to(ROOT).as_posix() for path in (*settings, *page))]:
         assert name in sizes
     tops = {name.split("/")[0] for name in sizes}
     assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)

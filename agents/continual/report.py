@@ -59,5 +59,5 @@ def _chart(results: dict[str, Any], who: str, metric: str) -> str:
         lines[method] = band(list(tasks), known)
     if not lines:
         return ""
-    chart = curve_chart(lines, _TITLES[metric], order=methods, small=True, axis="task")
+    chart = curve_chart(lines, _TITLES[metric], order=methods, axis="task")
     return f"<div><h3>{_TITLES[metric]}</h3>{chart}</div>"

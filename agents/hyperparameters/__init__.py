@@ -7,8 +7,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
 
-import yaml
-
+from agents.yaml_text import parse_yaml
 from graphs.naming import unknown
 
 SECTIONS = ("environment", "algorithm", "policy")
@@ -50,10 +49,7 @@ def parse_mapping(text: str, source: str, expected: str) -> dict[Any, Any]:
     Raises:
         ValueError: it is no such YAML.
     """
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{source} is not YAML: {error}") from None
+    document = parse_yaml(text, source)
     if not isinstance(document, dict) or not document:
         raise ValueError(f"{source}: expected a mapping {expected}")
     return document
@@ -83,7 +79,7 @@ def hyperparameters_file(agent: str) -> Traversable:
 
 def parse_hyperparameters(text: str, name: str, dataset: str) -> Sections:
     """See `load_hyperparameters`; `name` is what errors call the file."""
-    document = yaml.safe_load(text)
+    document = parse_yaml(text, name)
     if not isinstance(document, dict) or "default" not in document:
         raise ValueError(f"{name}: expected a mapping with an entry 'default'")
     merged: Sections = {section: {} for section in SECTIONS}

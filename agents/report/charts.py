@@ -8,6 +8,7 @@ from html import escape
 # Okabe and Ito's colours, distinguishable without red–green vision; then dashes tell lines apart.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f", "#a6611a")
 DASHES = ("", "6 3", "2 3")
+NARROW = 440
 
 
 def style_of(index: int) -> tuple[str, str]:
@@ -44,10 +45,12 @@ def interval_chart(
     low, high = min(ends), max(ends)
     pad = max((high - low) * 0.08, 1e-3)
     low, high = low - pad, high + pad
-    width, line = 640, 26
-    # Room for the longest name, at its widest.
-    left = max([130.0, *(20 + 7.5 * len(row[0]) for row in rows)])
-    right = 18 + 6.5 * max(map(len, notes))
+    line = 26
+    # Room for the longest name and the longest note, at their widest; narrow where these are
+    # short, since a phone shrinks a wide chart until nobody can read it.
+    left = max([60.0, *(20 + 8 * len(row[0]) for row in rows)])
+    right = 18 + 7.2 * max(map(len, notes))
+    width = round(max(NARROW, left + right + 180))
     height = line * len(rows) + 40
 
     def x(value: float) -> float:
@@ -61,7 +64,7 @@ def interval_chart(
             f'<rect x="{x(band[0]):.1f}" width="{x(band[1]) - x(band[0]):.1f}" y="4" '
             f'height="{height - 32}" class="band"/>'
         )
-    for tick in _ticks(low, high):
+    for tick in _ticks(low, high, 4):
         parts.append(
             f'<line x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="8" y2="{height - 28}" class="grid"/>'
             f'<text x="{x(tick):.1f}" y="{height - 12}" class="tick" text-anchor="middle">'
@@ -83,7 +86,6 @@ def curve_chart(
     label: str,
     bounds: tuple[float, float] | None = None,
     order: Sequence[str] = (),
-    small: bool = False,
     axis: str = "epoch",
 ) -> str:
     """Lines with bands and a legend.
@@ -93,8 +95,7 @@ def curve_chart(
         label: of the vertical axis.
         bounds: of the vertical axis; None for those of the values.
         order: names that keep their place in the order of colours, shown or not.
-        small: for half the width of the page.
-        axis: what the horizontal one counts.
+        axis: what the horizontal one shows; it has fractions unless it counts whole things.
     """
     order = order or list(curves)
     values = [v for _, _, low, high in curves.values() for v in (*low, *high)]
@@ -102,17 +103,21 @@ def curve_chart(
     low, high = bounds or (min(values), max(values))
     pad = max((high - low) * 0.05, 1e-3)
     low, high = low - pad, high + pad
-    first, last = min(epochs), max(max(epochs), min(epochs) + 1)
-    left, width, height = 52, 440 if small else 640, 260 if small else 340
+    counts = all(isinstance(epoch, int) for epoch in epochs)
+    first, last = min(epochs), max(epochs)
+    if first == last:
+        last = first + 1
+    left, width, height = 52, NARROW, 270
 
     def x(value: float) -> float:
         return left + (value - first) / (last - first) * (width - left - 12)
 
     def y(value: float) -> float:
-        return 10 + (high - value) / (high - low) * (height - 46)
+        return 10 + (high - value) / (high - low) * (height - 48)
 
     parts = [
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)} by {axis}">'
+        f'<svg viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{escape(label)} by {escape(axis)}">'
     ]
     for tick in _ticks(low, high):
         parts.append(
@@ -120,13 +125,14 @@ def curve_chart(
             f'class="grid"/><text x="{left - 6}" y="{y(tick) + 4:.1f}" class="tick" '
             f'text-anchor="end">{tick:.2f}</text>'
         )
-    for epoch in sorted({first, last, (first + last) // 2}):
+    for tick in sorted({first, last, (first + last) // 2}) if counts else _ticks(first, last, 4):
         parts.append(
-            f'<text x="{x(epoch):.1f}" y="{height - 14}" class="tick" text-anchor="middle">'
-            f"{epoch:g}</text>"
+            f'<text x="{x(tick):.1f}" y="{height - 17}" class="tick" text-anchor="middle">'
+            f"{tick:g}</text>"
         )
     parts.append(
-        f'<text x="{width / 2}" y="{height - 1}" class="tick" text-anchor="middle">{axis}</text>'
+        f'<text x="{width / 2}" y="{height - 2}" class="tick" text-anchor="middle">'
+        f"{escape(axis)}</text>"
     )
     legend = []
     for name, (xs, mean, bottom, top) in curves.items():

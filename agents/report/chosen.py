@@ -105,7 +105,7 @@ def _by_epoch(runs: Sequence[Run], teachers: Sequence[str]) -> str:
     if all("tempering" in epoch for epoch in epochs):
         mean = band(axis, [epoch["tempering"] for epoch in epochs])[1]
         tempering = f", tempering {mean[0]:.2f} → {mean[-1]:.2f}"
-    chart = curve_chart(curves, "share of the epoch's queries", (0.0, 1.0), small=True)
+    chart = curve_chart(curves, "share of the epoch's queries", (0.0, 1.0))
     return (
         f'<div><p class="soft">Share by epoch. Teachers per query {chosen[0]:.2f} → '
         f"{chosen[-1]:.2f}, entropy of the masks {entropy[0]:.2f} → {entropy[-1]:.2f} of at most "
@@ -254,7 +254,7 @@ def planted_section(results: Mapping[str, Any]) -> str:
         return ""
     charts = "".join(
         f'<div><p class="soft">{what}</p>'
-        f"{curve_chart(curves, what, (0.0, 1.0), order=agents, small=True)}</div>"
+        f"{curve_chart(curves, what, (0.0, 1.0), order=agents)}</div>"
         for what, curves in (("Share of wrong bits", wrong), ("Jaccard distance", distance))
     )
     return (

@@ -18,6 +18,7 @@ from agents.headroom import HeadRoom, head_room
 from agents.report.published import METRICS
 from agents.statistics import iqm, summarise
 from dsom_env.config import DSoMConfig
+from graphs.naming import shown
 from students.registry import STUDENTS, make_student
 
 FORMAT = 1
@@ -201,7 +202,13 @@ def _parameters(settings: Mapping[str, Any], entities: int, relations: int) -> i
     name, rank = settings["student"], settings["rank"]
     if name not in STUDENTS:
         return None
-    student = make_student(name, entities, relations, rank, torch.Generator())
+    # Counted on no device: a file may name more entities than any memory holds.
+    try:
+        with torch.device("meta"):
+            student = make_student(name, entities, relations, rank, torch.Generator())
+    except RuntimeError:
+        sizes = f"{shown(entities)} entities, {shown(relations)} relations, rank {shown(rank)}"
+        raise ValueError(f"there is no {name} student of {sizes}") from None
     return sum(parameter.numel() for parameter in student.parameters())
 
 

@@ -1,70 +1,43 @@
-"""The page: verdict, tables, charts, who was chosen, provenance."""
+"""The page: verdict, tables, charts, who was chosen, the explorer, provenance."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from agents.headroom import chooses, head_room
 from agents.names import base_agent, is_variant
 from agents.report.charts import curve_chart, interval_chart
 from agents.report.chosen import band, chosen_section, planted_section
+from agents.report.explorer import explorer_section
+from agents.report.profiles import profiles_section
 from agents.verdicts import FOOTNOTE, controls_of
 
-_STYLE = """
-:root{color-scheme:light dark;--ink:#1b1f24;--soft:#57606a;--paper:#fff;--line:#d8dee4;
---card:#f6f8fa;--mark:#0072b2;--heat:0,114,178}
-@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9aa5b1;--paper:#0f1318;
---line:#30363d;--card:#171c23;--mark:#56b4e9;--heat:86,180,233}}
-*{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);
-font:16px/1.5 system-ui,sans-serif}main{max-width:66rem;margin:auto;padding:1rem}
-h1{font-size:1.5rem;margin:.5rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem}
-.verdict{background:var(--card);border-left:4px solid var(--mark);padding:.8rem 1rem;
-font-size:1.1rem}.soft,caption{color:var(--soft);font-size:.9rem}caption{text-align:left}
-.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-th,td{padding:.3rem .5rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
-th:first-child{text-align:left}thead th{color:var(--soft);font-weight:600}
-th button{all:unset;cursor:pointer}th button:focus-visible{outline:2px solid var(--mark)}
-svg{width:100%;height:auto;max-width:46rem}svg text{fill:var(--ink);font-size:13px}
-svg .tick{fill:var(--soft);font-size:11px}.grid{stroke:var(--line)}
-.bar{stroke:var(--mark);stroke-width:3;opacity:.5}.dot{fill:var(--mark)}
-.legend{display:flex;flex-wrap:wrap;gap:.2rem 1rem;margin:.2rem 0}
-.key{display:inline-flex;align-items:center;gap:.4rem;font-size:.9rem}.key svg{width:28px}
-.heat{background:rgba(var(--heat),calc(var(--share)*.55));text-align:center}
-.heats{max-width:46rem;margin-bottom:1rem}.band{fill:var(--mark);opacity:.15}
-.tall{max-height:30rem}details{margin:.6rem 0}summary{cursor:pointer;font-weight:600}
-.pair{display:grid;gap:0 2rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr))}
-.pair>*{min-width:0}.pair table{font-size:.9rem}.pair th,.pair td{padding:.3rem .35rem}
-li{margin:.2rem 0}
-pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--card);padding:.8rem;font-size:.85rem}
-"""
 _VARIED = " The last column is that of a variant against the agent before its @."
-_SORT = """
-document.querySelectorAll('table.sortable th button').forEach((b,i)=>b.onclick=()=>{
-const t=b.closest('table').tBodies[0],d=b.dataset.down=b.dataset.down==='1'?'0':'1';
-const v=r=>{const s=r.cells[i].dataset.value;return isNaN(s)?s:+s};
-[...t.rows].sort((p,q)=>(v(p)>v(q)?1:v(p)<v(q)?-1:0)*(d==='1'?-1:1)).forEach(r=>t.append(r))})
-"""
 
 
-def render_report(results: dict[str, Any]) -> str:
+def render_report(results: dict[str, Any], explorer: Mapping[str, Any] | None = None) -> str:
     """The page as one string; every text in it is escaped, and nothing is loaded from anywhere.
 
     Args:
         results: content of `results.json` (docs/results-format.md).
+        explorer: content of `explorer.json` (docs/report.md); None leaves the explorer out.
     """
     config, graph = results["config"], results["graph"]
     triples = graph["triples"]
     title = f"DSoM-v0 on {graph['name']}"
     sections = [
         f"<h1>{escape(title)}</h1>",
+        f'<p class="verdict">{escape(results["verdict"])}</p>',
         f'<p class="soft">{graph["entities"]:,} entities, {graph["relations"]} relations, '
         f"{triples['train']:,} / {triples['valid']:,} / {triples['test']:,} triples; "
         f"{len(config['seeds'])} seeds, {config['epochs']} epochs per student, batch "
         f"{config['batch']}.</p>",
-        f'<p class="verdict">{escape(results["verdict"])}</p>',
     ]
     if not results["complete"]:
         sections.append("<p><strong>Partial results:</strong> not every trial has finished.</p>")
@@ -74,23 +47,36 @@ def render_report(results: dict[str, Any]) -> str:
         sections += [
             _table(results),
             _differences(results),
-            _intervals(results),
+            f'<div class="pair"><div>{_intervals(results)}</div>',
+            f"<div>{_curves(results)}</div></div>",
+            profiles_section(results),
             _head_room(results),
-            _curves(results),
             planted_section(results),
             chosen_section(results),
         ]
-    sections += [_teachers(results), provenance_section(results)]
+    sections += [explorer_section(explorer), _teachers(results), provenance_section(results)]
     return html_page(title, sections)
 
 
 def html_page(title: str, sections: Sequence[str]) -> str:
-    """A page that needs no network, from sections that are HTML already."""
+    """A page that needs no network, from sections that are HTML already.
+
+    Its policy forbids the browser to load anything, and to run any script but the page's own: what
+    an escape forgot could neither act nor call home.
+    """
+    folder = Path(__file__).parent
+    style, script = (folder.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main>"
-        f"{''.join(sections)}</main><script>{_SORT}</script></body></html>\n"
+        f"<title>{escape(title)}</title><style>{style}</style></head><body><main>"
+        f"{''.join(sections)}</main><script>{script}</script></body></html>\n"
     )
 
 
@@ -121,7 +107,12 @@ def _table(results: dict[str, Any]) -> str:
         *("agent", "test MRR", "95 % interval", "Hits@1", "Hits@3", "Hits@10"),
         *("P(> all)", "valid MRR", "seconds", "search"),
     ]
-    head = "".join(f'<th scope="col"><button>{escape(name)}</button></th>' for name in names)
+    # The rows come in this order.
+    sorted_by = {"test MRR": ' aria-sort="descending"'}
+    head = "".join(
+        f'<th scope="col"{sorted_by.get(name, "")}><button>{escape(name)}</button></th>'
+        for name in names
+    )
     body = []
     for row in results["summary"]:
         runs = _runs_of(results, row["agent"])
@@ -141,7 +132,7 @@ def _table(results: dict[str, Any]) -> str:
         agent = escape(row["agent"])
         body.append(f'<tr><th scope="row" data-value="{agent}">{agent}</th>{columns}</tr>')
     return (
-        '<h2>The table</h2><div class="wide"><table class="sortable">'
+        '<h2>The table</h2><div class="wide"><table class="sortable" id="results">'
         f"<thead><tr>{head}</tr></thead>"
         f'<tbody>{"".join(body)}</tbody></table></div><p class="soft">{escape(FOOTNOTE)}</p>'
     )
@@ -182,7 +173,7 @@ def _difference(difference: dict[str, Any] | None) -> str:
 def _intervals(results: dict[str, Any]) -> str:
     rows = [(row["agent"], row["iqm"], *row["interval"]) for row in results["summary"]]
     chart = interval_chart(rows, "test MRR, interquartile mean and 95 % interval")
-    return f"<h2>Test MRR</h2>{chart}"
+    return f'<h2>Test MRR</h2>{chart}<p class="soft">Interquartile mean and its 95 % interval.</p>'
 
 
 def _curves(results: dict[str, Any]) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 
 from agents.hyperparameters import SECTIONS, Sections, parse_mapping
 from agents.registry import AGENTS
-from graphs.naming import unknown
+from graphs.naming import shown, unknown
 from graphs.numbers import is_number, with_exponents
+from graphs.text_files import read_text
 
 # Values are run, shown and written with as many digits.
 DIGITS = 4
@@ -127,7 +128,7 @@ def _parameter(written: object, subject: str) -> Parameter:
         return _range(written, subject)
     raise ValueError(
         f"{subject}: expected a list of options, or a range such as {{low: 1, high: 8}}, "
-        f"got {written!r}"
+        f"got {shown(written)}"
     )
 
 
@@ -138,7 +139,9 @@ def _options(written: list[Any], subject: str) -> Options:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{subject}: expected options of JSON types, {error}") from None
     if not values or any(value in values[:index] for index, value in enumerate(values)):
-        raise ValueError(f"{subject}: options must be distinct and at least one, got {written!r}")
+        raise ValueError(
+            f"{subject}: options must be distinct and at least one, got {shown(written)}"
+        )
     return Options(values)
 
 
@@ -150,9 +153,10 @@ def _range(written: dict[str, Any], subject: str) -> Range:
     low, high, log = values.get("low"), values.get("high"), values.get("log", False)
     step = values.get("step")
     if not (is_number(low) and is_number(high)) or not low < high:  # type: ignore[operator]
-        raise ValueError(f"{subject}: low must be a number below high, got {low!r} and {high!r}")
+        got = f"{shown(low)} and {shown(high)}"
+        raise ValueError(f"{subject}: low must be a number below high, got {got}")
     if not isinstance(log, bool):
-        raise ValueError(f"{subject}: log must be true or false, got {log!r}")
+        raise ValueError(f"{subject}: log must be true or false, got {shown(log)}")
     if log and (low <= 0 or step is not None):  # type: ignore[operator]
         raise ValueError(f"{subject}: with log, low must be above 0 and there is no step")
     found = Range(low, high, log, step)  # type: ignore[arg-type]
@@ -160,7 +164,7 @@ def _range(written: dict[str, Any], subject: str) -> Range:
         return found
     if not is_number(step) or step <= 0 or (found.whole and not isinstance(step, int)):
         kind = "a whole number" if found.whole else "a number"
-        raise ValueError(f"{subject}: step must be {kind} above 0, got {step!r}")
+        raise ValueError(f"{subject}: step must be {kind} above 0, got {shown(step)}")
     if high not in found:
         raise ValueError(f"{subject}: steps of {step} do not lead from {low} to {high}")
     return found
@@ -176,7 +180,7 @@ def read_space(agent: str, path: Path | None) -> tuple[Space, str]:
         OSError: the file cannot be read.
     """
     if path is not None:
-        return parse_space(path.read_text("utf-8"), str(path)), str(path)
+        return parse_space(read_text(path), str(path)), str(path)
     spec = AGENTS.get(agent)
     name = f"{agent if spec is not None and spec.learner else 'environment'}.yml"
     shipped = files("agents.hyperparameters").joinpath("spaces", name)

@@ -37,9 +37,10 @@ from agents.workers import interrupts_wait, worker_pool
 from dsom_env.classroom import derived_seed
 from dsom_env.config import DSoMConfig
 from graphs.files import atomic_write, refusing
-from students.training import DivergedError
+from graphs.numbers import DivergedError
 
 JOURNAL = "journal.log"
+_JOURNAL_BEGINS = b'{"op_code"'
 _STUDY = "tune"
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 # Complete trials before any is pruned: a median of fewer says little.
@@ -200,7 +201,8 @@ def _drop_torn_line(path: Path) -> None:
     """What a process that was killed while it wrote has left at the end."""
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
+    # Another program's file of this name stays as it is, and is refused when it is opened.
+    if len(whole) < len(content) and content.startswith(_JOURNAL_BEGINS):
         atomic_write(path, whole)
 
 

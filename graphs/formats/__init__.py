@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from graphs.feature_files import FEATURE_FORMATS, FOLDER, PLACES
+from graphs.files import refuse_strays
 from graphs.formats import labelled, native, openke
 from graphs.graph import MultimodalGraph
 from graphs.reading import Reading
@@ -43,18 +45,28 @@ FORMATS: dict[str, FolderFormat] = {
 }
 """By name, tried in this order."""
 
+# Endings of all that is read from a folder; pictures and the like are not.
+_ENDINGS = ("", ".txt", ".tsv", ".json", ".xz", *FEATURE_FORMATS)
+
 
 def read_folder(folder: Path, reading: Reading) -> MultimodalGraph:
     """Read a folder in the first format that it looks like.
 
     Raises:
-        ValueError: it is no folder, looks like none of the `FORMATS`, or is malformed.
+        ValueError: it is no folder, looks like none of the `FORMATS`, has links out of it, or is
+            malformed.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: expected the folder of a graph")
+    refuse_strays(folder, (FOLDER, *PLACES), _ENDINGS)
     for form in FORMATS.values():
         if form.matches(folder):
-            return form.read(folder, reading)
+            try:
+                return form.read(folder, reading)
+            except ValueError as error:
+                # What is wrong with the whole graph, such as no training triples, has no file.
+                told = str(error).startswith(str(folder))
+                raise error if told else ValueError(f"{folder}: {error}") from None
     known = "; or ".join(f"{name} ({form.summary})" for name, form in FORMATS.items())
     raise ValueError(f"{folder}: expected one of the formats {known}")
 

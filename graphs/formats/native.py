@@ -15,6 +15,7 @@ from graphs.entity_names import EntityNames
 from graphs.feature_files import MODALITY_NAME, read_modalities, read_thumbnails
 from graphs.files import atomic_folder, atomic_write, write_npz
 from graphs.graph import SPLITS, MultimodalGraph
+from graphs.naming import shown
 from graphs.reading import Reading
 from graphs.text_files import (
     id_triples,
@@ -47,6 +48,9 @@ def read(folder: Path, reading: Reading) -> MultimodalGraph:
     card = read_json_object(folder / "card.json")
     mask = _planted_mask(folder / "card.json", card.pop("planted_mask", None))
     card_name = card.pop("name", reading.name)
+    if not isinstance(card_name, str) or not card_name.isprintable():
+        expected = f"a name that can be printed, got {shown(card_name)}"
+        raise ValueError(f"{folder / 'card.json'}: expected {expected}")
     card["entity_types"] = [row[2] for row in entities]
     card["entity_keys"] = [row[1] for row in entities]
     thumbnail_entities, thumbnails = read_thumbnails(folder / "thumbnails.npz", len(entities))
@@ -58,7 +62,7 @@ def read(folder: Path, reading: Reading) -> MultimodalGraph:
         )
     sizes = (len(entities), len(relations))
     return MultimodalGraph(
-        name=str(card_name),
+        name=card_name,
         triples={split: _triples(folder / f"{split}.tsv", sizes) for split in SPLITS},
         entity_labels=tuple(row[3] for row in entities),
         relation_labels=tuple(row[1] for row in relations),
@@ -88,7 +92,8 @@ def _planted_mask(path: Path, rows: object) -> NDArray[np.bool_] | None:
     if rows is None:
         return None
     if not isinstance(rows, list) or not all(
-        isinstance(row, list) and len(row) == len(rows[0]) and set(row) <= {0, 1} for row in rows
+        isinstance(row, list) and len(row) == len(rows[0]) and all(bit in (0, 1) for bit in row)
+        for row in rows
     ):
         raise ValueError(f"{path}: expected planted_mask as equally long lists of 0 and 1")
     return np.array(rows, dtype=np.bool_)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from graphs.entity_names import EntityNames
 from graphs.reading import Reading
-from graphs.text_files import find_text, malformed, read_lines, read_rows
+from graphs.text_files import find_text, is_id, malformed, read_lines, read_rows
 
 TEXT_TABLE_HEADER = ("id", "key", "name", "description", "source")
 
@@ -110,7 +110,7 @@ def _read_text_table(path: Path, names: EntityNames) -> tuple[dict[int, str], di
     labels: dict[int, str] = {}
     texts: dict[int, str] = {}
     for number, (position, _, name, description, _) in enumerate(rows[1:], 2):
-        known = position.isascii() and position.isdigit() and int(position) < len(names)
+        known = is_id(position) and int(position) < len(names)
         if not known or int(position) in labels:
             expected = f"an id in [0, {len(names)}) that no line above has"
             raise malformed(path, number, expected, position)

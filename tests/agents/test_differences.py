@@ -1,8 +1,6 @@
 """The table of differences from handmade results: every figure here was worked out by hand."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +8,8 @@ import pytest
 
 from agents.report.differences import render_differences
 from tests.agents.test_results import results_of, run_of
+from tests.programs import program
 
-ROOT = Path(__file__).parents[2]
 # By seed ppo is above `all` by 1, 2 and 3 points: mean 2, standard error 1/√3, and the quantile of
 # Student's t with two degrees of freedom is 4.303, so that the interval is 2 ± 2.484.
 SCORES = {"all": [0.30, 0.31, 0.32], "ppo": [0.31, 0.33, 0.35], "none": [0.20, 0.21, 0.22]}
@@ -91,9 +89,7 @@ def test_graphs_that_cannot_be_pooled_are_refused() -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps(comparison()))
-    command = [sys.executable, ROOT / "scripts" / "differences.py"]
-    done = subprocess.run([*command, tmp_path], capture_output=True, text=True, check=True)
-    assert done.stdout == render_differences([comparison()])
-    bad = subprocess.run([*command, tmp_path, "--controls", "x"], capture_output=True, text=True)
+    assert program("differences.py", tmp_path).stdout == render_differences([comparison()])
+    bad = program("differences.py", tmp_path, "--controls", "x")
     assert (bad.returncode, bad.stdout) == (2, "")
     assert "x was not run" in bad.stderr

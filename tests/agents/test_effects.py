@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from agents.effects import (
 from agents.trial import run_trial
 from agents.trial_config import TrialConfig
 from tests.agents.test_results import assert_refused, results_of, run_of
+from tests.programs import program
 
-ROOT = Path(__file__).parents[2]
 WORTH = np.array([[0.10, -0.04], [0.02, 0.03], [-0.05, -0.01]])
 QUERIES = np.array([50.0, 30.0, 20.0])
 # Without teachers that harm: .04 on half of the queries, .05 + .01 on a fifth.
@@ -151,8 +150,7 @@ def test_too_few_and_foreign_students_are_refused(tmp_path: Path) -> None:
     def effects_of(results: Any) -> subprocess.CompletedProcess[str]:
         path = tmp_path / "results.json"
         path.write_text(json.dumps(results))
-        command = [sys.executable, "scripts/effects.py", str(path)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        return program("effects.py", path)
 
     assert_refused(effects_of(chance_results(8)), "at least 12 seeds of random:relation, got 8")
     older = chance_results()

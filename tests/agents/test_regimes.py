@@ -1,8 +1,6 @@
 """The map of regimes from handmade results: every figure here was worked out by hand."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,7 @@ from agents.headroom import head_room
 from agents.report.regimes import NOTE, parse_regime, render_regimes
 from graphs.loading import planted_spec
 from tests.agents.test_results import assert_refused, results_of, run_of
-
-ROOT = Path(__file__).parents[2]
+from tests.programs import program
 
 
 def comparison(dataset: str = "planted-medium", **config: Any) -> dict[str, Any]:
@@ -136,11 +133,6 @@ def test_planted_specs_by_name() -> None:
         planted_spec("planted:nois=1")
 
 
-def program(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts/regimes.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-
-
 def write(folder: Path, results: dict[str, Any]) -> Path:
     folder.mkdir()
     (folder / "results.json").write_text(json.dumps(results))
@@ -150,7 +142,7 @@ def write(folder: Path, results: dict[str, Any]) -> Path:
 def test_the_program_prints_and_writes(tmp_path: Path) -> None:
     low = write(tmp_path / "low", comparison(environment={"gamma": 1}))
     high = write(tmp_path / "high", comparison(environment={"gamma": 9}))
-    done = program(high, low / "results.json", "--out", tmp_path / "map.md")
+    done = program("regimes.py", high, low / "results.json", "--out", tmp_path / "map.md")
     assert done.returncode == 0, done.stderr
     gammas = {"high": 9, "low": 1}
     found = [parse_regime(comparison(environment={"gamma": gammas[n]}), n) for n in gammas]
@@ -161,9 +153,11 @@ def test_the_program_prints_and_writes(tmp_path: Path) -> None:
 def test_bad_input_is_one_sentence(tmp_path: Path) -> None:
     good, out = write(tmp_path / "good", comparison()), tmp_path / "map.md"
     other = write(tmp_path / "other", {"runs": []})
-    assert_refused(program(good, other, "--out", out), "other/results.json: not the result of a")
-    assert_refused(program(good, good / "results.json", "--out", out), "twice")
-    assert_refused(program(tmp_path / "nowhere", "--out", out), "nowhere")
+    assert_refused(
+        program("regimes.py", good, other, "--out", out), "other/results.json: not the result of a"
+    )
+    assert_refused(program("regimes.py", good, good / "results.json", "--out", out), "twice")
+    assert_refused(program("regimes.py", tmp_path / "nowhere", "--out", out), "nowhere")
     assert not out.exists()
 
 

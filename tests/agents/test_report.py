@@ -1,5 +1,7 @@
 """The report page from handmade results: what is shown, and what it says."""
 
+import base64
+import hashlib
 import json
 import re
 from copy import deepcopy
@@ -19,8 +21,10 @@ from agents.report.chosen import (
     pooled_benefit,
     pooled_shares,
 )
+from agents.report.explorer import parse_explorer
+from agents.report.profiles import profiles_section
 from agents.selection import Selection
-from agents.statistics import summarise
+from agents.statistics import performance_profile, summarise
 from agents.verdicts import overall_verdict
 from graphs import Queries, load_graph
 from tests.agents.conftest import SMALL
@@ -69,8 +73,8 @@ def run_of(agent: str, seed: int) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="module")
-def made() -> dict[str, Any]:
+def handmade() -> dict[str, Any]:
+    """A comparison of four agents on three seeds that nobody trained."""
     runs = [run_of(agent, seed) for agent in CHANCE for seed in range(3)]
     teacher = {"mrr": 0.4}
     found: dict[str, Any] = {
@@ -90,6 +94,11 @@ def made() -> dict[str, Any]:
     }
     found["verdict"] = overall_verdict(found)
     return json.loads(json.dumps(found))  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, Any]:
+    return handmade()
 
 
 @pytest.fixture
@@ -278,3 +287,130 @@ def test_charts_place_what_they_show() -> None:
     second = curve_chart(curves, "y", (0.0, 1.0), order=["a", "b"])
     assert re.findall('stroke="(#.*?)"', first) == ["#0072b2"] * 2
     assert re.findall('stroke="(#.*?)"', second) == ["#d55e00"] * 2
+
+
+def test_a_profile_by_hand() -> None:
+    scores = np.array([[0.1, 0.4], [0.3, 0.4]])
+    rng = np.random.default_rng(0)
+    share, low, high = performance_profile(scores, np.array([0.0, 0.1, 0.3, 0.4]), rng)
+    # Above, not at: of the four scores three lie above .1, two above .3, none above .4.
+    assert share.tolist() == [1.0, 0.75, 0.5, 0.0]
+    # The second relation has the same score in both seeds; only the first can vary.
+    assert low.tolist() == [1.0, 0.5, 0.5, 0.0]
+    assert high.tolist() == [1.0, 1.0, 0.5, 0.0]
+
+
+def test_profiles_show_seeds_and_relations_where_these_are_known(results: dict[str, Any]) -> None:
+    assert profiles_section(results).count("<polyline") == len(CHANCE)
+    for run in results["runs"]:
+        run["valid_by_relation"] = {
+            name: {"mrr": MRR[run["agent"]] * factor, "count": 3}
+            for name, factor in (("a", 0.5), ("b", 1.0))
+        }
+    page = profiles_section(results)
+    assert page.count("<polyline") == 2 * len(CHANCE)
+    drawn = re.findall(r'<polyline points="(.*?)".*?<title>(.*?)</title>', page)
+    lines = {name: points for points, name in drawn}
+    heights = [float(pair.split(",")[1]) for pair in lines["oracle"].split()]
+    assert heights == sorted(heights), "shares fall"
+    # Half of the relations lie above .2 and the other half does not.
+    assert len(set(heights)) == 3
+    del results["runs"][0]["valid_by_relation"]
+    assert profiles_section(results).count("<polyline") == len(CHANCE)
+
+
+EXPLORER: dict[str, Any] = {
+    "format": 1,
+    "valid": 10,
+    "relations": ["eats", "</script><b>"],
+    "queries": [[0, 0, 0, 1, 2], [1, 1, 1, 0, 0], [2, 0, 0, 0, 0]],
+    "names": ["ant", "bee", "</script><script>alert(1)</script>"],
+    "types": None,
+    "about": [{"text": "small", "facts": [[0, 1, 2]], "triples": 7}]
+    + [{"text": None, "facts": [], "triples": 0}] * 2,
+    "pictures": {
+        "size": 32,
+        "columns": 1,
+        "lines": 1,
+        "of": [0],
+        "png": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAA"
+        "AABJRU5ErkJggg==",
+    },
+    "teachers": [{"name": "text", "ranks": [2.0, 1.5, 1.0], "top": [[2, 600, 1, 396, 0, 4]] * 3}],
+    "before": [{"seed": 0, "ranks": [3.0, 2.0, 1234.0], "top": [[0, 340]] * 3}],
+    "agents": [
+        {
+            "name": "all",
+            "seed": 0,
+            "kind": "mask",
+            "teachers": ["text", "image"],
+            "chosen": [[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]],
+            "before": 0,
+            "ranks": [1.0, 1.0, 2.0],
+            "top": [[1, 900]] * 3,
+        },
+        {
+            "name": "ppo",
+            "seed": 0,
+            "kind": "probability",
+            "teachers": ["text", "image"],
+            "chosen": [[0.25, 0.8]] * 3,
+            "before": 0,
+            "ranks": [1.0, 1.0, 2.0],
+            "top": [[1, 900]] * 3,
+        },
+        {
+            "name": "cycle",
+            "seed": 0,
+            "kind": "mask",
+            "teachers": ["text", "image"],
+            "chosen": None,
+            "before": 0,
+            "ranks": [1.0, 1.0, 2.0],
+            "top": [[1, 900]] * 3,
+        },
+    ],
+}
+
+
+def test_the_explorers_data_cannot_leave_their_element(results: dict[str, Any]) -> None:
+    page = render_report(results, EXPLORER)
+    assert page.count("</script>") == 2, "that of the data, and the page's own"
+    data = re.search(r'<script type="application/json" id="explorer-data">(.*?)</script>', page)
+    assert data
+    assert json.loads(data[1]) == EXPLORER
+    assert "3 of the 10 valid queries" in page
+    assert "nothing follows from cycle" in page
+    assert "explorer" not in render_report(results).split("<script>")[0].split("</style>")[1]
+
+
+@pytest.mark.parametrize("document", [[], {}, EXPLORER | {"format": 2}, {"format": 1}])
+def test_other_files_are_no_explorer(document: Any) -> None:
+    assert parse_explorer(EXPLORER) == EXPLORER
+    with pytest.raises(ValueError, match=r"not the explorer|format 2 is not 1"):
+        parse_explorer(document)
+
+
+def test_a_comparison_that_has_only_begun_has_a_page(results: dict[str, Any]) -> None:
+    results |= {"runs": [], "summary": [], "complete": False, "verdict": "No trial has finished."}
+    page = render_report(results, EXPLORER | {"before": [], "agents": []})
+    assert "Partial results" in page
+    assert "The teachers themselves" in page
+    assert "No trial has finished yet: the teachers" in page
+
+
+def test_the_policy_forbids_the_network_and_other_scripts(results: dict[str, Any]) -> None:
+    page = render_report(results, EXPLORER)
+    policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="(.*?)">', page)
+    assert policy
+    # Before anything that it is to forbid.
+    assert page.index("Content-Security-Policy") < min(page.index("<style"), page.index("<title"))
+    rules = dict(rule.strip().split(" ", 1) for rule in policy[1].split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules["img-src"] == "data:"
+    script = page[page.rindex("<script>") + 8 : page.rindex("</script>")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert rules["script-src"] == f"'sha256-{digest}'"
+    assert set(rules) <= {
+        *("default-src", "script-src", "style-src", "img-src", "base-uri", "form-action"),
+    }

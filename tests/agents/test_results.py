@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from agents.report.markdown import best_student, distances, render_results
 from agents.report.outcome import parse_results, shown_command
 from agents.report.published import Published, parse_published
 from graphs import load_graph
+from tests.programs import program
 
 ROOT = Path(__file__).parents[2]
 DB15K = "/somebody/home/shared/DB15K"
@@ -256,19 +256,16 @@ def test_published_figures_are_those_of_the_design_notes(published: Published) -
 METRIC_NAMES = ("mrr", "hits@1", "hits@3", "hits@10")
 
 
-def program(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts/results.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-
-
 def test_the_program_writes_the_page(
     three_seeds: dict[str, Any], published: Published, tmp_path: Path
 ) -> None:
     (tmp_path / "results.json").write_text(json.dumps(three_seeds))
-    done = program(tmp_path, "--out", tmp_path / "results.md")
+    done = program("results.py", tmp_path, "--out", tmp_path / "results.md")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "results.md").read_text("utf-8") == page_of(published, three_seeds)
-    assert program(tmp_path / "results.json").stdout == page_of(published, three_seeds)
+    assert program("results.py", tmp_path / "results.json").stdout == page_of(
+        published, three_seeds
+    )
     assert json.loads((tmp_path / "results.json").read_text("utf-8")) == three_seeds
 
 
@@ -315,11 +312,13 @@ def test_other_tables_are_refused(change: dict[str, Any], says: str) -> None:
 def test_bad_input_is_one_sentence(three_seeds: dict[str, Any], tmp_path: Path) -> None:
     path, out = tmp_path / "results.json", tmp_path / "page.md"
     path.write_text("{")
-    assert_refused(program(path, "--out", out), "results.json")
+    assert_refused(program("results.py", path, "--out", out), "results.json")
     path.write_text(json.dumps(three_seeds))
-    assert_refused(program(path, tmp_path, "--out", out), "twice")
-    assert_refused(program(tmp_path / "nowhere", "--out", out), "nowhere")
-    assert_refused(program(path, "--published", path, "--out", out), "published figures")
+    assert_refused(program("results.py", path, tmp_path, "--out", out), "twice")
+    assert_refused(program("results.py", tmp_path / "nowhere", "--out", out), "nowhere")
+    assert_refused(
+        program("results.py", path, "--published", path, "--out", out), "published figures"
+    )
     assert not out.exists()
 
 

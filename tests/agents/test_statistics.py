@@ -54,7 +54,7 @@ def test_with_few_seeds_students_t_covers_and_the_bootstrap_does_not(count: int)
         gaps = rng.normal(size=count)
         _, interval = paired_difference(dict(enumerate(gaps)), dict.fromkeys(range(count), 0.0))
         assert interval is not None
-        low, high = stratified_bootstrap(gaps[:, None], lambda s: float(s.mean()), rng, 200)
+        low, high = stratified_bootstrap(gaps[:, None], lambda s: s.mean(axis=(1, 2)), rng, 200)
         covered["t"] += interval[0] <= 0 <= interval[1]
         covered["bootstrap"] += low <= 0 <= high
     assert 0.93 <= covered["t"] / 600 <= 0.97
@@ -111,7 +111,7 @@ def test_bootstrap_covers_the_mean_of_normals() -> None:
     covered = 0
     for _ in range(200):
         sample = rng.normal(size=(30, 1))
-        low, high = stratified_bootstrap(sample, lambda s: float(s.mean()), rng, 200)
+        low, high = stratified_bootstrap(sample, lambda s: s.mean(axis=(1, 2)), rng, 200)
         covered += low <= 0 <= high
     assert 0.88 <= covered / 200 <= 0.99
 
@@ -119,7 +119,7 @@ def test_bootstrap_covers_the_mean_of_normals() -> None:
 def test_bootstrap_resamples_within_tasks() -> None:
     tasks = np.array([[0.0, 10.0], [1.0, 11.0]])
     low, high = stratified_bootstrap(
-        tasks, lambda s: float(s[:, 1].min()), np.random.default_rng(0)
+        tasks, lambda s: s[:, :, 1].min(axis=1), np.random.default_rng(0)
     )
     assert low >= 10.0
     assert high <= 11.0

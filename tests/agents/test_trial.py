@@ -206,7 +206,10 @@ def test_failures_are_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
     results = compare(ComparisonConfig(("none", "all"), (0,), trial), tmp_path, 1, quiet=True)
     assert not results["complete"]
     assert {failure["agent"] for failure in results["failures"]} == {"none", "all"}
-    assert "DivergedError" in results["failures"][0]["error"]
+    for failure in results["failures"]:
+        assert "DivergedError" in failure["error"]
+        assert "at step 1" in failure["error"]
+    assert json.loads((tmp_path / "results.json").read_text("utf-8")) == results
 
 
 @pytest.mark.parametrize(

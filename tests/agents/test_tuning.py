@@ -195,7 +195,7 @@ def test_the_test_split_is_not_read(
         return evaluate(score, graph, split)
 
     monkeypatch.setattr(classroom, "evaluate_ranking", guarded)
-    small_trial = small_trial | {"teachers": ("structure", "text")}
+    small_trial = small_trial | {"teachers": ("structure", "text"), "epochs": 1}
     small_trial["environment"] = small_trial["environment"] | {"teacher_epochs": 1}
     with pytest.raises(AssertionError, match="was read"):
         run_trial(TrialConfig(agent, **small_trial))
@@ -291,7 +291,7 @@ LEARNERS = [name for name, spec in AGENTS.items() if spec.learner]
 def test_every_space_that_ships_holds_todays_values_and_runs(
     agent: str, small_trial: dict[str, Any], tmp_path: Path
 ) -> None:
-    config = TuningConfig.make(TrialConfig(agent, **small_trial), (0,))
+    config = TuningConfig.make(TrialConfig(agent, **(small_trial | {"epochs": 1})), (0,))
     first, second = tune(config, tmp_path, trials=2, quiet=True)["trials"]
     assert first["present"]
     today = run_trial(config.trial)

@@ -1,10 +1,7 @@
 """Variants: what differs reaches the trial it is meant for, and everything else stays paired."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from agents.variants import changes_of, check_trial, parse_variants, read_varian
 from agents.verdicts import learners_of, overall_verdict, rivals_of, terminal_table
 from dsom_env.classroom import Classroom
 from tests.agents.conftest import SMALL, assert_alike_in_class
+from tests.programs import program
 
 ROOT = Path(__file__).parents[2]
 VARIANTS = """
@@ -145,7 +143,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison
         for agent in ("single:text", "oracle", "nobody")
     }
     config = ComparisonConfig(agents, (100, 101), trial, variants, "here")
-    return out, config, compare(config, out, jobs=2, quiet=True)
+    return out, config, compare(config, out, jobs=1, quiet=True)
 
 
 def test_workers_get_what_differs(compared: tuple[Path, ComparisonConfig, Any]) -> None:
@@ -420,11 +418,6 @@ def test_unknown_variants_are_refused(small_trial: dict[str, Any]) -> None:
     common = replace(trial, environment={"gama": 1})
     with pytest.raises(ValueError, match=r"^keyword: unknown 'gama'"):
         check_trial(replace(common, agent="ppo@x", changes={"algorithm": {"gamma": 1}}), "here")
-
-
-def program(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ, cwd=ROOT)
 
 
 def test_programs_take_variants(tmp_path: Path) -> None:

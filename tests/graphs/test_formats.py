@@ -122,7 +122,7 @@ class TestOpenKE:
     def test_xz_that_unpacks_to_too_much_is_refused(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("graphs.text_files._MOST_BYTES", 10)
+        monkeypatch.setattr("graphs.text_files.most_bytes", lambda stored, always: 10)
         with pytest.raises(ValueError, match="expected at most 10 bytes when unpacked"):
             load_graph(write(tmp_path / "toy", OPENKE, packed=True))
 
