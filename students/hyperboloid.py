@@ -146,7 +146,8 @@ def _few(products: Tensor) -> int:
 def _row_products(one: Tensor, other: Tensor) -> Tensor:
     """Inner product of each row of `one` with that of `other`, `[rows]`."""
     if one.device.type != "cpu":
-        return torch.linalg.vecdot(one, other)
+        products: Tensor = torch.linalg.vecdot(one, other)
+        return products
     # Row by row, which reads the numbers once.
     return torch.stack([torch.dot(a, b) for a, b in zip(one, other, strict=True)])
 
