@@ -110,7 +110,7 @@ def test_read_only_home_works_in_memory(tmp_path: Path) -> None:
     program = (
         "import gymnasium as gym, dsom_env\n"
         "env = gym.make('DSoM-v0', dataset='planted:entities=160,relations=2,blocks=2',"
-        " teacher_rank=4)\n"
+        " teacher_rank=4, teacher_epochs=2)\n"
         "env.reset(seed=0); env.step(env.action_space.sample())"
     )
     environment = os.environ | {"DSOM_CACHE": str(blocked / "cache")}
