@@ -6,7 +6,7 @@ What a choice is worth is the best valid MRR of its students.
 from __future__ import annotations
 
 import json
-import time
+import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing, contextmanager
@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from agents.hyperparameters import Sections
 from agents.machine import provenance
+from agents.resuming import FOLDER, Resumption
 from agents.trial import train_student
 from agents.trial_config import fill_caches, hyperparameters_of
 from agents.tuning.config import FORMAT, TuningConfig, check_tuning
@@ -65,7 +66,10 @@ class Outcome:
 
 
 def run_choice(
-    config: TuningConfig, parameters: Sections, report: Callable[[int, float], bool]
+    config: TuningConfig,
+    parameters: Sections,
+    report: Callable[[int, float], bool],
+    checkpoints: Path | None = None,
 ) -> Outcome:
     """Train a student from each seed, one after the other.
 
@@ -76,9 +80,12 @@ def run_choice(
             the value is the sum of the best valid MRRs so far, by the number of *all* seeds:
             it only grows, means the same at the same step of every choice, and ends as the
             objective. Says whether to give the choice up.
+        checkpoints: folder in which a choice that was killed is found again by what was chosen, for
+            the next choice that is the same; None for no such thing.
     """
-    started = time.perf_counter()
     best: list[float] = []
+    runs: list[Resumption] = []
+    seconds: list[float] = []
     epochs, last = config.trial.epochs, config.trial.epochs * len(config.seeds)
 
     def on_epoch(epoch: int, mrr: float) -> None:
@@ -88,13 +95,20 @@ def run_choice(
             raise optuna.TrialPruned
 
     def outcome(pruned: bool = False, error: str | None = None) -> Outcome:
-        return Outcome(tuple(best), round(time.perf_counter() - started, 2), pruned, error)
+        seconds.extend(run.seconds for run in runs[len(seconds) :])
+        for run in runs:
+            run.remove()
+        return Outcome(tuple(best), round(sum(seconds), 2), pruned, error)
 
     try:
         for seed in config.seeds:
             best.append(0.0)
             trial = replace(config.trial, seed=seed, changes=parameters)
-            train_student(trial, on_epoch=on_epoch).recorded.close()
+            folder = checkpoints / trial.key if checkpoints else None
+            runs.append(Resumption(None, folder, trial.key))
+            trained = train_student(trial, runs[-1], on_epoch)
+            seconds.append(trained.seconds)
+            trained.recorded.close()
     except optuna.TrialPruned:
         return outcome(pruned=True)
     except DivergedError as error:
@@ -160,6 +174,8 @@ def tune(
         _fail_running(study)
         write()
         raise
+    # Of choices that nobody made again.
+    shutil.rmtree(out / FOLDER, ignore_errors=True)
     return write()
 
 
@@ -306,7 +322,7 @@ def _run_in_worker(
         storage.set_trial_intermediate_value(trial_id, step, value)
         return study.pruner.prune(study, storage.get_trial(trial_id))
 
-    return run_choice(config, parameters, report)
+    return run_choice(config, parameters, report, journal.parent / FOLDER)
 
 
 def _tell(study: optuna.Study, trial: optuna.Trial, future: Future[Outcome]) -> None:
