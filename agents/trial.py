@@ -26,6 +26,7 @@ from agents.resuming import FOLDER, Resumption, Watch
 from agents.trial_config import (
     FORMAT,
     TrialConfig,
+    checkpoint_key,
     environment_of,
     hyperparameters_of,
     rehearsal_of,
@@ -81,7 +82,7 @@ def train_student(
         DivergedError: the student, or the agent, has no finite numbers left.
     """
     spec, teachers = resolve(config)
-    run = run or Resumption(None, None, config.key)
+    run = run or Resumption(None, None, "")
     drive = _run_learner if spec.learner else _run_policy
     recorded, extras, would_choose = drive(config, spec, teachers, run, on_epoch)
     seconds = run.seconds
@@ -107,7 +108,7 @@ def run_trial(
     """
     # Refused before anything is written.
     resolve(config)
-    run = Resumption(folder, folder / FOLDER if folder else None, config.key)
+    run = Resumption(folder, folder / FOLDER if folder else None, checkpoint_key(config))
     trained = train_student(config, run, on_epoch)
     recorded, extras = trained.recorded, trained.extras
     classroom = recorded.classroom
@@ -254,7 +255,7 @@ def _run_policy(
         # Learners withhold a reward split; nobody may learn from it while they may not.
         plain["reward_fraction"] = DSoMConfig.from_kwargs(**config.settled).withheld
     # Valid MRRs of the students that masks were tried out on, in their order.
-    probed: list[float] = list(run.saved["probed"]) if run.saved else []
+    probed: list[float] = list(run.saved.get("probed", [])) if run.saved else []
     asked = 0
 
     def probe(mask: NDArray[np.bool_], epochs: int) -> float:

@@ -159,7 +159,7 @@ def attributes_of(
             found[name] = {"kindred": [attributes_of(v, constant, kin, skipped) for v in value]}
         else:
             packed(value, {}, f"{type(thing).__name__}.{name}")
-            found[name] = {"value": value}
+            found[name] = {"value": value.detach() if isinstance(value, Tensor) else value}
     return found
 
 

@@ -16,10 +16,11 @@ from agents.continual.recording import OnTask, RecordedTasks
 from agents.registry import AgentSpec
 from agents.resuming import FOLDER, Resumption, Watch
 from agents.trial import make_learner
+from agents.trial_config import checkpoint_key
 from dsom_env.classroom import derived_seed
 from dsom_env.course import training_rows
 from dsom_env.sb3 import SB3VecEnv
-from graphs.files import atomic_write
+from graphs.files import atomic_write, config_hash
 from students.snapshots import Snapshot
 
 
@@ -42,7 +43,8 @@ def run_continual(
         DivergedError: the student, or the agent, has no finite numbers left.
     """
     spec, teachers = trial.resolve()
-    run = Resumption(folder, folder / FOLDER if folder else None, trial.key)
+    key = config_hash([trial.key, checkpoint_key(trial.trial)])
+    run = Resumption(folder, folder / FOLDER if folder else None, key)
     arguments = trial.arguments | {"teachers": list(teachers)}
     if spec.policy:
         # As in a comparison: `gate` is the reward that costs them nothing.

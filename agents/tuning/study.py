@@ -31,7 +31,7 @@ from agents.hyperparameters import Sections
 from agents.machine import provenance
 from agents.resuming import FOLDER, Resumption
 from agents.trial import train_student
-from agents.trial_config import fill_caches, hyperparameters_of
+from agents.trial_config import checkpoint_key, fill_caches, hyperparameters_of
 from agents.tuning.config import FORMAT, TuningConfig, check_tuning
 from agents.tuning.space import Options, Parameter, Range, Space, by_section, flat
 from agents.workers import interrupts_wait, worker_pool
@@ -105,7 +105,7 @@ def run_choice(
             best.append(0.0)
             trial = replace(config.trial, seed=seed, changes=parameters)
             folder = checkpoints / trial.key if checkpoints else None
-            runs.append(Resumption(None, folder, trial.key))
+            runs.append(Resumption(None, folder, checkpoint_key(trial)))
             trained = train_student(trial, runs[-1], on_epoch)
             seconds.append(trained.seconds)
             trained.recorded.close()
@@ -223,8 +223,9 @@ def _drop_torn_line(path: Path) -> None:
 
 
 def _storage(path: Path) -> JournalStorage:
-    # The lock that works on Windows, too.
-    return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+    # The lock that works on Windows, too. Who holds it for seconds was killed while it wrote a line.
+    lock = JournalFileOpenLock(str(path), grace_period=3)
+    return JournalStorage(JournalFileBackend(str(path), lock))
 
 
 def _pruner(config: TuningConfig) -> optuna.pruners.BasePruner:
