@@ -38,7 +38,15 @@ LOG_INTERVAL = 8
 # What does not change, or is made anew: a buffer of rollouts is empty before each of them.
 _CONSTANT = (VecEnv, spaces.Space, Logger, BaseBuffer)
 _SKIPPED = (
-    *("start_time", "learning_rate", "lr_schedule", "clip_range", "clip_range_vf", "train_freq"),
+    *(
+        "start_time",
+        "_num_timesteps_at_start",
+        "learning_rate",
+        "lr_schedule",
+        "clip_range",
+        "clip_range_vf",
+        "train_freq",
+    ),
     *("exploration_schedule", "policy_kwargs", "replay_buffer_kwargs", "rollout_buffer_kwargs"),
     # Second names for parts of the policy, and what is recorded by itself.
     *("batch_norm_stats", "batch_norm_stats_target", "action_noise"),

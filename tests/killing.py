@@ -109,8 +109,8 @@ def _be_killed(job: Callable[[Path], object], root: Path, kill_at: int | None, p
 def what_is_left(root: Path) -> dict[str, str]:
     """SHA-256 of everything below a folder that must be the same for the same configuration.
 
-    Of TensorBoard files it is that of tags, steps and values; of checkpoints, of the last snapshot
-    of each run. Wall-clock times are left out.
+    Of TensorBoard files it is that of tags, steps and values. Wall-clock times are left out, and
+    checkpoints.
     """
     found = {}
     for path in sorted(root.rglob("*")):
@@ -125,9 +125,16 @@ def what_is_left(root: Path) -> dict[str, str]:
         )
     for folder in {path.parent for path in root.rglob("events.*")}:
         found[folder.relative_to(root).as_posix()] = _hash(_curves(folder))
-    for folder in {path.parent.parent for path in root.rglob("state.json")}:
-        found[folder.relative_to(root).as_posix()] = _snapshot(max(folder.glob("[0-9]*")))
     return found
+
+
+def last_snapshots(root: Path) -> dict[str, str]:
+    """SHA-256 of the last snapshot of every run below a folder."""
+    folders = {path.parent.parent for path in root.rglob("state.json")}
+    return {
+        folder.relative_to(root).as_posix(): _snapshot(max(folder.glob("[0-9]*")))
+        for folder in folders
+    }
 
 
 def _snapshot(folder: Path) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
+from stable_baselines3.common.logger import Logger
 
 import agents.comparison
 import dsom_env as _registration  # noqa: F401
@@ -40,7 +41,7 @@ from teachers.amid import CotrainingConfig
 from teachers.modulation import Modulation
 from teachers.pretraining import PretrainingConfig, load_teachers
 from tests.conftest import SMALL
-from tests.killing import run_forked, what_is_left
+from tests.killing import last_snapshots, run_forked, what_is_left
 
 ENVIRONMENT = {"rank": 8, "teacher_rank": 8}
 TRIAL = TrialConfig("ppo", 1, SMALL, epochs=2, batch=128, environment=ENVIRONMENT)
@@ -126,6 +127,11 @@ def test_killed_at_random_instants(job: Callable[[Path], None], tmp_path: Path) 
     expected = what_is_left(whole)
     assert any(name.endswith(".safetensors") or name == "study.json" for name in expected)
     assert what_is_left(parts) == expected
+    # Those of trials that had ended are gone when the next process finds the results.
+    snapshots, others = last_snapshots(whole), last_snapshots(parts)
+    common = snapshots.keys() & others.keys()
+    assert common or job is tune_all
+    assert {name: others[name] for name in common} == {name: snapshots[name] for name in common}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
@@ -290,7 +296,7 @@ def test_an_environment_goes_on_where_another_one_was() -> None:
     arguments |= {"reward": "validation+improvement", "reward_fraction": 0.1}
 
     def begin() -> Any:
-        env: Any = gym.make_vec("DSoM-Continual-v0", num_envs=64, dataset=SMALL, **arguments)
+        env: Any = gym.make_vec("DSoM-Continual-v0", num_envs=128, dataset=SMALL, **arguments)
         env.reset(seed=3)
         env.action_space.seed(0)
         return env
@@ -319,7 +325,9 @@ def test_state_that_nobody_understands_is_not_recorded() -> None:
     def learner(agent: str, **algorithm: Any) -> Any:
         trial = replace(TRIAL, agent=f"{agent}@x", changes={"algorithm": algorithm})
         env = make_environment(trial, teachers, environment_of(trial))
-        return make_learner(trial, AGENTS[agent], SB3VecEnv(env))
+        model = make_learner(trial, AGENTS[agent], SB3VecEnv(env))
+        model.set_logger(Logger(None, []))
+        return model
 
     with pytest.raises(UnrecordableError, match="SAC explores by use_sde"):
         learner_snapshot(learner("sac", use_sde=True))

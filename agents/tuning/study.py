@@ -223,7 +223,7 @@ def _drop_torn_line(path: Path) -> None:
 
 
 def _storage(path: Path) -> JournalStorage:
-    # The lock that works on Windows, too. Who holds it for seconds was killed while it wrote a line.
+    # The lock that works on Windows, too. Who holds it for seconds was killed as it wrote a line.
     lock = JournalFileOpenLock(str(path), grace_period=3)
     return JournalStorage(JournalFileBackend(str(path), lock))
 
