@@ -24,6 +24,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents.recording import open_writer, written_events
 from dsom_env.sb3 import SB3VecEnv
+from graphs.files import sweep
 from students.checkpoints import Checkpoints
 from students.snapshots import (
     Snapshot,
@@ -75,6 +76,8 @@ class Resumption:
         self.saved: Snapshot = self.checkpoints.latest() if self.checkpoints else None
         self._before: float = self.saved["seconds"] if self.saved else 0.0
         self._started = time.perf_counter()
+        if folder:
+            sweep(folder)
         self.writer = open_writer(folder, self.saved["events"] if self.saved else None)
 
     def is_in(self, phase: str) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import safetensors.numpy
 import torch
 
-from graphs.files import atomic_folder, read_manifest, refusing, write_manifest
+from graphs.files import atomic_folder, read_manifest, refusing, sweep, write_manifest
 from students.snapshots import Arrays, Snapshot, UnrecordableError, packed, unpacked
 
 FORMAT = 1
@@ -79,8 +79,7 @@ class Checkpoints:
         Raises:
             ValueError: a checkpoint is of another run, or of another version of this code.
         """
-        for stray in self.folder.glob(".*.tmp"):
-            shutil.rmtree(stray, ignore_errors=True)
+        sweep(self.folder)
         folders = sorted(self.folder.glob(_NAMES))
         self._next = 1 + max((int(path.name) for path in folders), default=0)
         refused, found = [], None

@@ -37,7 +37,7 @@ from agents.tuning.space import Options, Parameter, Range, Space, by_section, fl
 from agents.workers import interrupts_wait, worker_pool
 from dsom_env.classroom import derived_seed
 from dsom_env.config import DSoMConfig
-from graphs.files import atomic_write, refusing
+from graphs.files import atomic_write, refusing, sweep
 from graphs.numbers import DivergedError
 
 JOURNAL = "journal.log"
@@ -144,6 +144,7 @@ def tune(
     key = config.key
     _be_silent()
     out.mkdir(parents=True, exist_ok=True)
+    sweep(out)
     study = _open_study(config, key, out)
     # Once here, so that the workers find everything in the cache.
     graph, _ = fill_caches([config.trial], quiet)
