@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dsom_env.actions import Choice
 from dsom_env.classroom import Classroom, Lesson, Weights
+from graphs import MultimodalGraph
 from graphs.csr import IntArray
 from students.evaluation import evaluate_ranking, filtered_ranks
 from students.snapshots import Snapshot, attributes_of, restore_attributes
@@ -48,7 +49,7 @@ class MaskPolicy(ABC):
         Raises:
             UnrecordableError: an attribute is of a kind that `students.snapshots` cannot record.
         """
-        return attributes_of(self, (TeacherStore,), (MaskPolicy,))
+        return attributes_of(self, (TeacherStore, Classroom, MultimodalGraph), (MaskPolicy,))
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go to where `snapshot` was taken, once it is prepared."""
