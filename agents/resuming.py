@@ -21,6 +21,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import NormalActionNoise, VectorizedActionNoise
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
+from torch.utils.tensorboard import SummaryWriter
 
 from agents.recording import open_writer, written_events
 from dsom_env.sb3 import SB3VecEnv
@@ -64,7 +65,7 @@ class Resumption:
 
     Attributes:
         saved: the snapshot to go on from, of `phase` and what `write` was given; None to begin.
-        writer: of TensorBoard, or None; it goes on where the snapshot was taken.
+        writer: of TensorBoard once it was opened, or None.
 
     Raises:
         ValueError: the checkpoints are of another configuration.
@@ -76,9 +77,13 @@ class Resumption:
         self.saved: Snapshot = self.checkpoints.latest() if self.checkpoints else None
         self._before: float = self.saved["seconds"] if self.saved else 0.0
         self._started = time.perf_counter()
-        if folder:
-            sweep(folder)
-        self.writer = open_writer(folder, self.saved["events"] if self.saved else None)
+        self.writer: SummaryWriter | None = None
+
+    def open(self) -> None:
+        """Begin to write: curves go on where the snapshot was taken, what came later is cut off."""
+        if self.folder:
+            sweep(self.folder)
+        self.writer = open_writer(self.folder, self.saved["events"] if self.saved else None)
 
     def is_in(self, phase: str) -> bool:
         """Whether there is a snapshot, and it was taken in that phase."""

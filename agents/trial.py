@@ -83,6 +83,7 @@ def train_student(
     """
     spec, teachers = resolve(config)
     run = run or Resumption(None, None, "")
+    run.open()
     drive = _run_learner if spec.learner else _run_policy
     recorded, extras, would_choose = drive(config, spec, teachers, run, on_epoch)
     seconds = run.seconds
@@ -106,8 +107,6 @@ def run_trial(
     Returns:
         An entry of `runs` of `results.json` (docs/results-format.md).
     """
-    # Refused before anything is written.
-    resolve(config)
     run = Resumption(folder, folder / FOLDER if folder else None, checkpoint_key(config))
     trained = train_student(config, run, on_epoch)
     recorded, extras = trained.recorded, trained.extras

@@ -129,7 +129,7 @@ def attributes_of(
     Args:
         thing: whose attributes are looked at.
         constant: further types of what does not change, or is made anew.
-        kin: types whose attributes are recorded in the same way, alone or in a list.
+        kin: types that have a `snapshot` and `restore` of their own, alone or in a list.
         skipped: names of attributes that do not matter.
 
     Raises:
@@ -154,9 +154,9 @@ def attributes_of(
         elif isinstance(value, np.random.Generator):
             found[name] = {"bits": dict(value.bit_generator.state)}
         elif kin and isinstance(value, kin):
-            found[name] = {"kin": attributes_of(value, constant, kin, skipped)}
+            found[name] = {"kin": value.snapshot()}  # type: ignore[attr-defined]
         elif kin and isinstance(value, list) and value and isinstance(value[0], kin):
-            found[name] = {"kindred": [attributes_of(v, constant, kin, skipped) for v in value]}
+            found[name] = {"kindred": [one.snapshot() for one in value]}
         else:
             packed(value, {}, f"{type(thing).__name__}.{name}")
             found[name] = {"value": value.detach() if isinstance(value, Tensor) else value}
@@ -189,11 +189,11 @@ def restore_attributes(thing: object, snapshot: Snapshot) -> None:
                 assert isinstance(present, np.random.Generator)  # noqa: S101
                 present.bit_generator.state = value
             case "kin":
-                restore_attributes(present, value)
+                present.restore(value)  # type: ignore[union-attr]
             case "kindred":
                 assert isinstance(present, list)  # noqa: S101
                 for one, part in zip(present, value, strict=True):
-                    restore_attributes(one, part)
+                    one.restore(part)
             case _:
                 setattr(thing, name, _in_place(present, value))
 

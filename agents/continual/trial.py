@@ -45,6 +45,7 @@ def run_continual(
     spec, teachers = trial.resolve()
     key = config_hash([trial.key, checkpoint_key(trial.trial)])
     run = Resumption(folder, folder / FOLDER if folder else None, key)
+    run.open()
     arguments = trial.arguments | {"teachers": list(teachers)}
     if spec.policy:
         # As in a comparison: `gate` is the reward that costs them nothing.
