@@ -167,31 +167,25 @@ def attributes_of(
 def restore_attributes(thing: object, snapshot: Snapshot) -> None:
     """Take over what `attributes_of` returned; tensors, modules and generators in place.
 
-    Raises:
-        ValueError: `thing` is no equal of what was recorded.
+    What it raises where `thing` is no equal of what was recorded, `Checkpoints.restoring` catches.
     """
     for name, record in snapshot.items():
         ((kind, value),) = record.items()
-        present = getattr(thing, name, None)
+        present: Any = getattr(thing, name, None)
         match kind:
             case "module":
-                assert isinstance(present, nn.Module)  # noqa: S101 - an equal was recorded
                 present.load_state_dict(value["weights"])
                 for place, optimiser in _optimisers(present):
                     optimiser.load_state_dict(value["optimisers"][place])
             case "optimiser":
-                assert isinstance(present, torch.optim.Optimizer)  # noqa: S101
                 present.load_state_dict(value)
             case "generator":
-                assert isinstance(present, torch.Generator)  # noqa: S101
                 present.set_state(value)
             case "bits":
-                assert isinstance(present, np.random.Generator)  # noqa: S101
                 present.bit_generator.state = value
             case "kin":
-                present.restore(value)  # type: ignore[union-attr]
+                present.restore(value)
             case "kindred":
-                assert isinstance(present, list)  # noqa: S101
                 for one, part in zip(present, value, strict=True):
                     one.restore(part)
             case _:
