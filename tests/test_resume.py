@@ -309,7 +309,7 @@ def test_an_environment_goes_on_where_another_one_was() -> None:
     arguments |= {"reward": "validation+improvement", "reward_fraction": 0.1}
 
     def begin() -> Any:
-        env: Any = gym.make_vec("DSoM-Continual-v0", num_envs=128, dataset=SMALL, **arguments)
+        env: Any = gym.make_vec("DSoM-Continual-v0", num_envs=32, dataset=SMALL, **arguments)
         env.reset(seed=3)
         env.action_space.seed(0)
         return env
