@@ -191,7 +191,7 @@ def test_a_call_that_kills_all_its_workers_is_given_up(
 @everywhere
 def test_errors_are_those_of_the_function(backend: str, tmp_path: Path) -> None:
     calls = [(0, ("this",))]
-    with pytest.raises(ValueError, match="^this is refused$"):
+    with pytest.raises(ValueError, match=r"^this is refused$"):
         list(run_all(refuse, calls, Backend(backend, 1, tmp_path), Counter()))
 
 
@@ -206,13 +206,17 @@ def wait_for_ever(pipe: Path) -> None:
 def test_ctrl_c_ends_what_runs(backend: str, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with (
-        pytest.raises(KeyboardInterrupt),
-        Backend(backend, 1, tmp_path).workers(1) as workers,
-    ):
-        workers.submit(wait_for_ever, pipe)
-        worker = os.pidfd_open(int(pipe.read_text()))
-        raise KeyboardInterrupt
+    watched = []
+
+    def interrupted() -> None:
+        with Backend(backend, 1, tmp_path).workers(1) as workers:
+            workers.submit(wait_for_ever, pipe)
+            watched.append(os.pidfd_open(int(pipe.read_text())))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    (worker,) = watched
     try:
         assert select.select([worker], [], [], 60)[0], "it has ended"
     finally:
