@@ -1,0 +1,136 @@
+"""What comparisons have cost per trial, and what a larger grid of such trials would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agents.report.markdown import cell, table
+from agents.report.outcome import parse_results
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the trials of one comparison took.
+
+    Attributes:
+        graph: its name.
+        triples: in train.
+        epochs, batch, rank: the student's budget and size.
+        machine: processor and cores.
+        seconds: by agent of one trial, mean over seeds.
+    """
+
+    graph: str
+    triples: int
+    epochs: int
+    batch: int
+    rank: int
+    machine: str
+    seconds: Mapping[str, float]
+
+    def at(self, epochs: int | None) -> dict[str, float]:
+        """Seconds of a trial by agent, in proportion to its epochs; None for those it had."""
+        share = 1.0 if epochs is None else epochs / self.epochs
+        return {agent: share * seconds for agent, seconds in self.seconds.items()}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Trials that somebody wants to know the cost of.
+
+    Attributes:
+        agents, seeds, graphs: how many of each.
+        cores: numbers of cores to say the time for.
+        epochs: of a student; None for those of the measured trials.
+    """
+
+    agents: int
+    seeds: int
+    graphs: int
+    cores: tuple[int, ...]
+    epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is not at least one."""
+        given = (self.agents, self.seeds, self.graphs, self.epochs or 1, *self.cores)
+        if min(given) < 1 or not self.cores or self.epochs == 0:
+            raise ValueError("agents, seeds, graphs, cores and epochs must be at least 1")
+
+    @property
+    def trials(self) -> int:
+        """How many."""
+        return self.agents * self.seeds * self.graphs
+
+
+def parse_cost(results: Any) -> Cost:
+    """The cost of a comparison from the content of its `results.json`.
+
+    Raises:
+        ValueError: not the result of a comparison, or of none that has finished a trial.
+    """
+    outcome = parse_results(results)
+    return Cost(
+        outcome.graph,
+        outcome.triples["train"],
+        outcome.epochs,
+        outcome.batch,
+        int(outcome.settings["rank"]),
+        outcome.machine,
+        {agent.agent: agent.seconds for agent in outcome.agents},
+    )
+
+
+def grid_seconds(costs: Sequence[Cost], grid: Grid) -> tuple[float, float]:
+    """Seconds of all trials of a grid one after the other, and of its longest.
+
+    Every agent on every graph that was measured stands for as many others of the grid.
+    """
+    seconds = [value for cost in costs for value in cost.at(grid.epochs).values()]
+    return grid.trials * sum(seconds) / len(seconds), max(seconds)
+
+
+def render_cost(costs: Sequence[Cost], grid: Grid) -> str:
+    """Both as Markdown: seconds by agent and graph, and hours by cores.
+
+    A trial has one core. Whoever gives a free core the next trial ends no later than after all
+    trials divided by the cores, and the longest once more (Graham 1966).
+    """
+    epochs = "" if grid.epochs is None else f" for {grid.epochs} epochs, in proportion"
+    names = list(dict.fromkeys(agent for cost in costs for agent in cost.seconds))
+    by_graph = [cost.at(grid.epochs) for cost in costs]
+    rows = []
+    for name in names:
+        known = [f"{one[name]:.1f}" if name in one else "–" for one in by_graph]
+        rows.append([f"`{cell(name)}`", *known])
+    lines = [
+        f"Seconds of one trial{epochs}:",
+        "",
+        table(["agent", *(cell(cost.graph) for cost in costs)], rows),
+        "",
+    ]
+    for cost in costs:
+        lines.append(
+            f"* {cell(cost.graph)}: {cost.triples:,} training triples, measured with "
+            f"{cost.epochs} epochs of batch {cost.batch}, rank {cost.rank}; {cost.machine}"
+        )
+    total, longest = grid_seconds(costs, grid)
+    lines += [
+        "",
+        f"{grid.agents} agents × {grid.seeds} seeds × {grid.graphs} graphs are {grid.trials:,} "
+        f"trials: {_hours(total)} of one core, the longest trial {_hours(longest)}.",
+        "",
+    ]
+    rows = [
+        [str(cores), _hours(max(total / cores, longest)), _hours(total / cores + longest)]
+        for cores in grid.cores
+    ]
+    lines += [table(["cores", "at least", "at most"], rows), ""]
+    return "\n".join(lines)
+
+
+def _hours(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
