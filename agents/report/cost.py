@@ -82,12 +82,40 @@ def parse_cost(results: Any) -> Cost:
     )
 
 
+def cells(costs: Sequence[Cost], epochs: int | None = None) -> list[dict[str, float]]:
+    """Seconds of a trial by agent, for every comparison and every agent of any of them.
+
+    An agent that a graph was not measured with is taken to be as much slower than the others as
+    it is on the graphs that it was measured on.
+
+    Raises:
+        ValueError: there is no such graph that shares an agent with this one.
+    """
+    measured = [cost.at(epochs) for cost in costs]
+    names = list(dict.fromkeys(name for one in measured for name in one))
+    return [{name: _cell(name, here, measured) for name in names} for here in measured]
+
+
+def _cell(name: str, here: Mapping[str, float], measured: Sequence[Mapping[str, float]]) -> float:
+    if name in here:
+        return here[name]
+    found = []
+    for there in measured:
+        common = here.keys() & there.keys()
+        if name in there and common:
+            share = sum(here[agent] for agent in common) / sum(there[agent] for agent in common)
+            found.append(share * there[name])
+    if not found:
+        raise ValueError(f"{name}: no graph was measured with it and with an agent of the others")
+    return sum(found) / len(found)
+
+
 def grid_seconds(costs: Sequence[Cost], grid: Grid) -> tuple[float, float]:
     """Seconds of all trials of a grid one after the other, and of its longest.
 
     Every agent on every graph that was measured stands for as many others of the grid.
     """
-    seconds = [value for cost in costs for value in cost.at(grid.epochs).values()]
+    seconds = [value for one in cells(costs, grid.epochs) for value in one.values()]
     return grid.trials * sum(seconds) / len(seconds), max(seconds)
 
 
@@ -98,14 +126,14 @@ def render_cost(costs: Sequence[Cost], grid: Grid) -> str:
     trials divided by the cores, and the longest once more (Graham 1966).
     """
     epochs = "" if grid.epochs is None else f" for {grid.epochs} epochs, in proportion"
-    names = list(dict.fromkeys(agent for cost in costs for agent in cost.seconds))
-    by_graph = [cost.at(grid.epochs) for cost in costs]
+    by_graph = cells(costs, grid.epochs)
     rows = []
-    for name in names:
-        known = [f"{one[name]:.1f}" if name in one else "–" for one in by_graph]
-        rows.append([f"`{cell(name)}`", *known])
+    for name in by_graph[0]:
+        marks = ["" if name in cost.seconds else "≈ " for cost in costs]
+        shown = [f"{mark}{one[name]:.1f}" for mark, one in zip(marks, by_graph, strict=True)]
+        rows.append([f"`{cell(name)}`", *shown])
     lines = [
-        f"Seconds of one trial{epochs}:",
+        f"Seconds of one trial{epochs} (≈: not measured, but from the other graphs' proportions):",
         "",
         table(["agent", *(cell(cost.graph) for cost in costs)], rows),
         "",

@@ -1,12 +1,13 @@
 """What a grid costs: a table worked out by hand, and a bound that schedules keep."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.report.cost import Cost, Grid, grid_seconds, parse_cost, render_cost
+from agents.report.cost import Cost, Grid, cells, grid_seconds, parse_cost, render_cost
 
 MKG = Cost("MKG-Y", 20_000, 2, 512, 64, "a machine", {"none": 10.0, "ppo": 30.0})
 EMOJI = Cost("emoji", 5_000, 4, 512, 64, "a machine", {"none": 4.0, "ppo": 8.0})
@@ -21,6 +22,31 @@ def test_a_grid_worked_out_by_hand() -> None:
     assert "100 trials: 77 min of one core, the longest trial 2 min" in page
     assert "| 10 | 8 min | 10 min |" in page
     assert grid_seconds([MKG], Grid(2, 1, 1, (1,))) == (40.0, 30.0)
+
+
+@given(
+    st.lists(st.floats(0.1, 100), min_size=2, max_size=4),
+    st.lists(st.floats(0.1, 100), min_size=2, max_size=4),
+    st.data(),
+)
+def test_what_was_not_measured_has_the_proportions_of_the_others(
+    graphs: list[float], agents: list[float], data: st.DataObject
+) -> None:
+    """Exactly, where an agent costs the same multiple of another on every graph."""
+    table = [{str(n): graph * agent for n, agent in enumerate(agents)} for graph in graphs]
+    # The first graph and the first agent are measured in full.
+    holes = data.draw(st.sets(st.tuples(st.integers(1, len(graphs) - 1), st.integers(1, 3))))
+    costs = [
+        Cost("g", 1, 1, 1, 1, "", {n: v for n, v in row.items() if (place, int(n)) not in holes})
+        for place, row in enumerate(table)
+    ]
+    for found, row in zip(cells(costs), table, strict=True):
+        assert found == pytest.approx(row)
+
+
+def test_graphs_with_nothing_in_common_say_nothing_of_each_other() -> None:
+    with pytest.raises(ValueError, match="ppo: no graph was measured with it"):
+        cells([replace(MKG, seconds={"none": 1.0}), replace(EMOJI, seconds={"ppo": 1.0})])
 
 
 @given(st.lists(st.floats(0.1, 100), min_size=1, max_size=20), st.integers(1, 8))
