@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -108,11 +109,17 @@ def _hold_interrupts() -> None:
 
 def _start_worker() -> None:
     """One thread per process; Ctrl-C is the parent's business, and its death is ours."""
-    import torch
-
-    torch.set_num_threads(1)
+    use_one_thread()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def use_one_thread() -> None:
+    """Of torch, imported or not yet: calls that need none do not wait for it."""
+    for library in ("OMP", "MKL"):
+        os.environ[f"{library}_NUM_THREADS"] = "1"
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 def _end_with_parent() -> None:

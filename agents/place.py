@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agents.local_workers import use_one_thread
 from agents.machine import provenance
 
 _entered = False
@@ -55,8 +56,6 @@ class Place:
         Raises:
             ValueError: this machine does not see the folders, or has other versions.
         """
-        import torch
-
         for path in (self.directory, self.folder):
             if not Path(path).is_dir():
                 raise ValueError(
@@ -72,7 +71,7 @@ class Place:
                 )
         if self.cache:
             os.environ["DSOM_CACHE"] = self.cache
-        torch.set_num_threads(1)
+        use_one_thread()
         global _entered
         if not _entered:
             before = list(sys.path)
