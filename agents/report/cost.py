@@ -123,12 +123,12 @@ def render_cost(costs: Sequence[Cost], grid: Grid) -> str:
     """Both as Markdown: seconds by agent and graph, and hours by cores.
 
     A trial has one core. Whoever gives a free core the next trial ends no later than after all
-    trials divided by the cores, and the longest once more (Graham 1966).
+    trials divided by the cores, and the longest once more but for a core's share (Graham 1966).
     """
     epochs = "" if grid.epochs is None else f" for {grid.epochs} epochs, in proportion"
     by_graph = cells(costs, grid.epochs)
     rows = []
-    for name in by_graph[0]:
+    for name in sorted(by_graph[0], key=lambda agent: sum(one[agent] for one in by_graph)):
         marks = ["" if name in cost.seconds else "≈ " for cost in costs]
         shown = [f"{mark}{one[name]:.1f}" for mark, one in zip(marks, by_graph, strict=True)]
         rows.append([f"`{cell(name)}`", *shown])
@@ -141,7 +141,7 @@ def render_cost(costs: Sequence[Cost], grid: Grid) -> str:
     for cost in costs:
         lines.append(
             f"* {cell(cost.graph)}: {cost.triples:,} training triples, measured with "
-            f"{cost.epochs} epochs of batch {cost.batch}, rank {cost.rank}; {cost.machine}"
+            f"epochs {cost.epochs}, batch {cost.batch}, rank {cost.rank}; {cost.machine}"
         )
     total, longest = grid_seconds(costs, grid)
     lines += [
@@ -151,7 +151,11 @@ def render_cost(costs: Sequence[Cost], grid: Grid) -> str:
         "",
     ]
     rows = [
-        [str(cores), _hours(max(total / cores, longest)), _hours(total / cores + longest)]
+        [
+            str(cores),
+            _hours(max(total / cores, longest)),
+            _hours(total / cores + longest * (1 - 1 / cores)),
+        ]
         for cores in grid.cores
     ]
     lines += [table(["cores", "at least", "at most"], rows), ""]
