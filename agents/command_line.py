@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from agents.backends import BACKENDS, LOCAL
 from agents.yaml_text import parse_yaml
 from graphs.naming import shown
 from graphs.numbers import DivergedError, with_exponents
@@ -113,6 +114,17 @@ def add_variants_argument(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="YAML of variants such as ppo@short, which then are agents as well; what one changes "
         "wins over --set, --reward and the agent's YAML (docs/plugging-in.md)",
+    )
+
+
+def add_backend_argument(parser: argparse.ArgumentParser) -> None:
+    """Where trials run, for the scripts that run many."""
+    parser.add_argument(
+        "--backend",
+        choices=tuple(BACKENDS),
+        default=LOCAL,
+        help="where trials run: processes of this machine, the Ray cluster at $RAY_ADDRESS or one "
+        "of this machine, or SLURM's jobs (default: local; docs/scale.md)",
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from agents.answers import read_answers
+from agents.backends import LOCAL, Backend
 from agents.explorer import Explorer
 from agents.headroom import head_room
 from agents.hyperparameters import Sections
@@ -91,7 +92,11 @@ def trial_folder(out: Path, config: TrialConfig) -> Path:
 
 
 def compare(
-    config: ComparisonConfig, out: Path, jobs: int | None = None, quiet: bool = False
+    config: ComparisonConfig,
+    out: Path,
+    jobs: int | None = None,
+    quiet: bool = False,
+    backend: str = LOCAL,
 ) -> dict[str, Any]:
     """Run what has not run yet, and write `results.json`, the page and TensorBoard files.
 
@@ -103,6 +108,7 @@ def compare(
         out: folder of results; made if need be. Running again with the same one resumes.
         jobs: processes, one thread each; None for one per core.
         quiet: without progress bars.
+        backend: where they run, one of `agents.backends.BACKENDS`.
 
     Returns:
         The content of `results.json` (docs/results-format.md).
@@ -111,6 +117,7 @@ def compare(
         ValueError: bad configuration, or `out` belongs to another one; nothing was written.
         KeyboardInterrupt: after the finished trials were written as partial results.
     """
+    chosen = Backend(backend, jobs, out)
     trials = config.trials()
     for trial in trials[: len(config.agents)]:
         check_trial(trial, config.source)
@@ -125,11 +132,13 @@ def compare(
         context, explorer = _context(config, quiet)
         record = _Record(out, config, context, explorer, finished)
         record.write(complete=False)
-        _run_waiting(record, waiting, jobs, quiet)
+        _run_waiting(record, waiting, chosen, quiet)
         return record.write(complete=not record.failures)
 
 
-def _run_waiting(record: _Record, waiting: Sequence[TrialConfig], jobs: int, quiet: bool) -> None:
+def _run_waiting(
+    record: _Record, waiting: Sequence[TrialConfig], backend: Backend, quiet: bool
+) -> None:
     """Run trials, and write what is known after each."""
     calls = [(trial, (trial, trial_folder(record.out, trial))) for trial in waiting]
     epochs = record.config.trial.epochs
@@ -141,7 +150,7 @@ def _run_waiting(record: _Record, waiting: Sequence[TrialConfig], jobs: int, qui
         disable=quiet,
         smoothing=0.05,
     ) as bar:
-        outcomes = run_all(_run_in_worker, calls, jobs, bar)
+        outcomes = run_all(_run_in_worker, calls, backend, bar)
         collect(outcomes, bar, _name, record.finished, record.failures, record.write)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from agents.backends import Backend
 from agents.recording import open_writer
 from agents.report.markdown import table
 from agents.statistics import mean_interval, paired_difference
@@ -130,7 +131,9 @@ def run_modulations(
     waiting = [place for place, result in enumerate(found) if result is None]
     calls = [(place, (runs[place], folders[place])) for place in waiting]
     with tqdm(total=len(waiting), unit="teacher", disable=quiet) as bar:
-        for place, result in run_all(_run_in_worker, calls, min(jobs, max(len(calls), 1)), bar):
+        for place, result in run_all(_run_in_worker, calls, Backend(jobs=jobs), bar):
+            if isinstance(result, str):
+                raise ChildProcessError(result)
             found[place] = result
     return [result for result in found if result is not None]
 

@@ -1,122 +1,79 @@
-"""Processes that work for a comparison or a study: one thread each, and gone when it is."""
+"""Calls for workers, and what becomes of them: the loop behind comparisons and studies."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import queue
-import signal
-import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
+from agents.backends import Backend
+from agents.local_workers import WorkerLostError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@contextmanager
-def interrupts_wait() -> Iterator[None]:
-    """Hold Ctrl-C back; processes started meanwhile never see it, not even while they import."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def worker_pool(
-    jobs: int, prepare: Callable[..., None] | None = None, *arguments: Any
-) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes that are gone when the block ends, however it ends.
-
-    Args:
-        jobs: how many.
-        prepare: what each calls first, with `arguments`.
-        *arguments: of `prepare`.
-    """
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        jobs, spawn, initializer=_start_worker, initargs=(prepare, *arguments)
-    )
-    try:
-        yield pool
-    except BaseException:
-        workers = list((pool._processes or {}).values())
-        pool.shutdown(wait=False, cancel_futures=True)
-        for worker in workers:
-            worker.terminate()
-        raise
-    pool.shutdown()
-
-
-def _start_worker(prepare: Callable[..., None] | None, *arguments: Any) -> None:
-    """One thread per process; Ctrl-C is the parent's business, and its death is ours."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    if prepare is not None:
-        prepare(*arguments)
-
-
-def _end_with_parent() -> None:
-    """Without this a killed parent would leave its workers training for nobody."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-_progress: Any = None
-
-
-def _report_to(progress: Any) -> None:
-    global _progress
-    _progress = progress
+_ticks: Path | None = None
 
 
 def tell_progress() -> None:
     """Move the bar of `run_all` by one; called in a worker."""
-    _progress.put(1)
+    assert _ticks is not None  # noqa: S101 - `run_all` has called whoever calls this
+    with _ticks.open("ab") as file:
+        file.write(b".")
+
+
+def _count_into(ticks: Path, function: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
+    global _ticks
+    _ticks = ticks
+    # Whoever began before and died has done nothing.
+    ticks.write_bytes(b"")
+    return function(*arguments)
 
 
 def run_all(
     function: Callable[..., Result],
     calls: Sequence[tuple[Item, tuple[Any, ...]]],
-    jobs: int,
+    backend: Backend,
     bar: Any,
-) -> Iterator[tuple[Item, Result]]:
+) -> Iterator[tuple[Item, Result | str]]:
     """Items and what `function` makes of them, as they finish.
+
+    Where the worker of a call keeps dying, that is said in words instead.
 
     Args:
         function: of a module, called in the workers.
         calls: per item the arguments.
-        jobs: processes.
+        backend: where.
         bar: of progress; `tell_progress` moves it.
     """
     if not calls:
         return
-    progress = multiprocessing.get_context("spawn").Queue()
-    with worker_pool(jobs, _report_to, progress) as pool:
-        with interrupts_wait():
-            pending: dict[Future[Result], Item] = {
-                pool.submit(function, *arguments): item for item, arguments in calls
-            }
-        while pending:
+    waiting = deque(enumerate(calls))
+    pending: dict[Future[Result | str], Item] = {}
+    shown = 0
+    with backend.scratch() as scratch, backend.workers(len(calls)) as workers:
+        while waiting or pending:
+            while waiting and (workers.at_once is None or len(pending) < workers.at_once):
+                number, (item, arguments) = waiting.popleft()
+                call = (scratch / str(number), function, arguments)
+                pending[workers.submit(_count_into, *call)] = item
             done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-            _drain(progress, bar.update)
+            told = sum(path.stat().st_size for path in scratch.iterdir())
+            bar.update(told - shown)
+            shown = told
             for future in done:
-                yield pending.pop(future), future.result()
-    _drain(progress, bar.update)
+                yield pending.pop(future), _outcome(future)
+
+
+def _outcome(future: Future[Result | str]) -> Result | str:
+    try:
+        return future.result()
+    except WorkerLostError as error:  # the other calls go on
+        return f"{type(error).__name__}: {error}"
 
 
 def run_into(folder: Path, run: Callable[[], Result]) -> Result | str:
@@ -161,11 +118,3 @@ def collect(
     except KeyboardInterrupt:
         write(False)
         raise
-
-
-def _drain(progress: Any, update: Callable[[int], Any]) -> None:
-    while True:
-        try:
-            update(progress.get_nowait())
-        except queue.Empty:
-            return

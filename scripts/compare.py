@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from agents.command_line import (
+    add_backend_argument,
     add_environment_arguments,
     add_variants_argument,
     parse_names,
@@ -34,8 +35,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--agents", type=parse_names, required=True, help="names between commas")
     command.add_argument("--seeds", type=parse_seeds, default=(0, 1, 2), help="count or list")
     command.add_argument("--out", type=Path, required=True, help="folder; the same one resumes")
-    command.add_argument("--jobs", type=int, help="processes (default: one per core)")
+    command.add_argument("--jobs", type=int, help="trials at a time (default: one per core)")
     command.add_argument("--quiet", action="store_true", help="no progress bars")
+    add_backend_argument(command)
     add_environment_arguments(command)
     add_variants_argument(command)
     return command
@@ -57,7 +59,7 @@ def main() -> int:
     variants = read_variants(path) if path else {}
     config = ComparisonConfig(arguments.agents, arguments.seeds, trial, variants, str(path))
     with resumable(arguments.out / "results.json"):
-        results = compare(config, arguments.out, arguments.jobs, arguments.quiet)
+        results = compare(config, arguments.out, arguments.jobs, arguments.quiet, arguments.backend)
     print(terminal_table(results))
     print(f"\nreport:      {arguments.out / 'report.html'}")
     print(f"tensorboard: tensorboard --logdir {arguments.out / 'trials'}")

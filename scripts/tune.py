@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from agents.command_line import (
+    add_backend_argument,
     add_environment_arguments,
     parse_seeds,
     resumable,
@@ -26,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--trials", type=int, default=40, help="to be finished (default: 40)")
     command.add_argument("--seeds", type=parse_seeds, default=(0, 1), help="count or list")
     command.add_argument("--out", type=Path, required=True, help="folder; the same one resumes")
-    command.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
+    command.add_argument("--jobs", type=int, default=1, help="trials at a time (default: 1)")
     command.add_argument("--space", type=Path, help="YAML; by default the agent's own")
     command.add_argument(
         "--prune",
@@ -43,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
         help="put the winner into the agent's YAML, for this dataset or as its default",
     )
     command.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_backend_argument(command)
     add_environment_arguments(command)
     return command
 
@@ -69,7 +71,14 @@ def main() -> None:
     if arguments.write:
         writable_file(config)
     with resumable(arguments.out / "study.json"):
-        document = tune(config, arguments.out, arguments.trials, arguments.jobs, arguments.quiet)
+        document = tune(
+            config,
+            arguments.out,
+            arguments.trials,
+            arguments.jobs,
+            arguments.quiet,
+            arguments.backend,
+        )
     print(ranking(document))
     print(f"\nstudy:   {arguments.out / 'study.json'}")
     if document["best"] and set(document["best"]["parameters"]) == {"environment"}:

@@ -266,7 +266,8 @@ def test_ctrl_c_while_workers_start_is_quiet(tmp_path: Path) -> None:
     )
 
     def working() -> bool:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+        children = [child for thread in threads for child in thread.read_text().split()]
         lines = [Path(f"/proc/{child}/cmdline").read_text() for child in children]
         return any("spawn_main" in line for line in lines)
 

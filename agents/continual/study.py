@@ -10,11 +10,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from agents.backends import Backend
 from agents.continual.config import ContinualTrial, split_method
 from agents.continual.report import render_page
 from agents.continual.table import render_markdown
 from agents.continual.trial import finished_continual, run_continual
-from agents.machine import cores, provenance
+from agents.machine import provenance
 from agents.workers import collect, run_all, run_into, tell_progress
 from graphs import load_graph
 from graphs.files import atomic_write, sweep
@@ -112,11 +113,10 @@ def run_study(
     def write(complete: bool) -> dict[str, Any]:
         return _write(out, study, context, finished, failures, complete)
 
-    jobs = max(1, min(jobs or cores(), len(waiting)))
     calls = [(trial, (trial, trial_folder(out, trial))) for trial in waiting]
     total, initial = len(trials) * tasks, len(finished) * tasks
     with tqdm(total=total, initial=initial, unit="task", disable=quiet) as bar:
-        outcomes = run_all(_run_in_worker, calls, jobs, bar)
+        outcomes = run_all(_run_in_worker, calls, Backend(jobs=jobs), bar)
         collect(outcomes, bar, _name, finished, failures, write)
     return write(complete=not failures)
 

@@ -5,6 +5,7 @@ What a choice is worth is the best valid MRR of its students.
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -27,6 +28,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 from tqdm import tqdm
 
+from agents.backends import LOCAL, Backend
 from agents.hyperparameters import Sections
 from agents.machine import provenance
 from agents.resuming import FOLDER, Resumption
@@ -34,7 +36,6 @@ from agents.trial import train_student
 from agents.trial_config import checkpoint_key, fill_caches, hyperparameters_of
 from agents.tuning.config import FORMAT, TuningConfig, check_tuning
 from agents.tuning.space import Options, Parameter, Range, Space, by_section, flat
-from agents.workers import interrupts_wait, worker_pool
 from dsom_env.classroom import derived_seed
 from dsom_env.config import DSoMConfig
 from graphs.files import atomic_write, refusing, sweep
@@ -117,7 +118,12 @@ def run_choice(
 
 
 def tune(
-    config: TuningConfig, out: Path, trials: int = 40, jobs: int = 1, quiet: bool = False
+    config: TuningConfig,
+    out: Path,
+    trials: int = 40,
+    jobs: int = 1,
+    quiet: bool = False,
+    backend: str = LOCAL,
 ) -> dict[str, Any]:
     """Run what is missing of a study, and write `study.json`.
 
@@ -127,8 +133,9 @@ def tune(
         config: what to search.
         out: folder of the study; made if need be. Running again with the same one resumes.
         trials: how many are to be finished, that is complete or pruned, in the end.
-        jobs: processes, one thread each; one works in this process.
+        jobs: processes, one thread each; one `local` works in this process.
         quiet: without a progress bar.
+        backend: where they run, one of `agents.backends.BACKENDS`.
 
     Returns:
         The content of `study.json` (docs/tuning.md).
@@ -137,9 +144,9 @@ def tune(
         ValueError: bad configuration, or `out` belongs to another one; nothing was written. Or
             a choice was refused by what it was meant for; the sentence says which.
     """
-    for name, value in (("trials", trials), ("jobs", jobs)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    if trials < 1:
+        raise ValueError(f"trials must be at least 1, got {trials}")
+    chosen = Backend(backend, jobs, out)
     check_tuning(config)
     key = config.key
     _be_silent()
@@ -161,7 +168,7 @@ def tune(
 
     done = len(study.get_trials(deepcopy=False, states=_FINISHED))
     missing = max(trials - done, 0)
-    work = _run_all(study, config, out / JOURNAL, missing, max(1, min(jobs, missing)))
+    work = _run_all(study, config, out / JOURNAL, missing, chosen)
     try:
         with (
             tqdm(total=done + missing, initial=done, unit="trial", disable=quiet) as bar,
@@ -243,13 +250,13 @@ def _fail_running(study: optuna.Study) -> None:
 
 
 def _run_all(
-    study: optuna.Study, config: TuningConfig, journal: Path, missing: int, jobs: int
+    study: optuna.Study, config: TuningConfig, journal: Path, missing: int, backend: Backend
 ) -> Generator[None]:
     """Finish as many trials as are missing; yields after each."""
     pending: dict[Future[Outcome], optuna.Trial] = {}
-    with _executor(jobs) as submit:
+    with _executor(backend, missing) as submit:
         while missing or pending:
-            while missing and len(pending) < jobs:
+            while missing and len(pending) < (backend.jobs or 1):
                 trial = _ask(study, config)
                 parameters = _chosen(config.space, trial.params)
                 trial.set_user_attr("parameters", parameters)
@@ -322,7 +329,11 @@ def _run_in_worker(
 
     def report(step: int, value: float) -> bool:
         storage.set_trial_intermediate_value(trial_id, step, value)
-        return study.pruner.prune(study, storage.get_trial(trial_id))
+        trial = copy.copy(storage.get_trial(trial_id))
+        # A worker that died here has reported later steps already; they are not this one's.
+        told = trial.intermediate_values.items()
+        trial.intermediate_values = {earlier: mrr for earlier, mrr in told if earlier <= step}
+        return study.pruner.prune(study, trial)
 
     return run_choice(config, parameters, report, journal.parent / FOLDER)
 
@@ -350,16 +361,11 @@ _Submit = Callable[..., "Future[Outcome]"]
 
 
 @contextmanager
-def _executor(jobs: int) -> Iterator[_Submit]:
-    """Something that runs a function, in this process or in one of several others."""
-    if jobs > 1:
-        with worker_pool(jobs) as pool:
-
-            def submit(*call: Any) -> Future[Outcome]:
-                with interrupts_wait():
-                    return pool.submit(*call)
-
-            yield submit
+def _executor(backend: Backend, calls: int) -> Iterator[_Submit]:
+    """Something that runs a function, in this process or in a worker."""
+    if backend.name != LOCAL or min(backend.jobs or 1, calls) > 1:
+        with backend.workers(calls) as workers:
+            yield workers.submit
         return
     threads = torch.get_num_threads()
     # As in a worker, so that the bits are the same.
