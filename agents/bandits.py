@@ -181,8 +181,9 @@ class LinearBandit(Bandit):
         exploration: how much doubt counts, in standard deviations of an expected reward. The
             deviation of the noise is estimated (`Bandit.spread`), so that this does not depend on
             the unit of the reward (ours; the sources have a constant in units of the reward).
-        ridge, memory: see `LinearRewards`. Below 1 the memory follows rewards that change with the
-            student, as `improvement` (ours).
+        ridge: see `LinearRewards`.
+        memory: see `LinearRewards`. Below 1 it follows rewards that change with the student, as
+            `improvement` (ours).
         policy_kwargs: nothing: there is no network.
 
     Raises:

@@ -19,7 +19,8 @@ class Progress:
     """A trial in progress.
 
     Attributes:
-        agent, seed: which.
+        agent: whose trial.
+        seed: its seed.
         epoch: the last that has ended; 0 before the first.
         valid_mrr: of the student after it.
         elapsed: seconds since the trial began.
@@ -49,8 +50,12 @@ class Snapshot:
     Attributes:
         state: `failed` where every trial has ended and some have failed; `stopped` where trials
             are missing and nobody is running them.
-        agents, seeds, epochs, jobs: what is to be done, and by how many processes.
-        done, running: trials.
+        agents: those compared.
+        seeds: of each agent.
+        epochs: of each trial.
+        jobs: processes.
+        done: finished trials.
+        running: trials in progress.
         failures: agent, seed and error of trials that failed.
         verdict: what came out so far; empty before the first result.
     """

@@ -102,8 +102,14 @@ class DSoMConfig:
             `distmult`, real ones of the hyperbolic scorers.
         learning_rate: of the student's Adagrad.
         regularisation: the student's λ of N3.
-        gamma, alpha, beta, temperature, neighbors, partition, beta_warmup: see
+        gamma: weight of the distillation; this and the next six are described in
             `students.distillation.DistillationConfig`.
+        alpha: weight inside the neighbors.
+        beta: weight of the non-neighbors.
+        temperature: of both sides of the distillation.
+        neighbors: which entities these are.
+        partition: into two parts, or three.
+        beta_warmup: epochs until `beta` is whole.
         combination: how chosen teachers become a soft label, see `Opinions.soft_labels`.
         tempering: factor on the temperature of the teachers alone: below 1 they sound surer than
             they are, above 1 less; `temperature` comes on top, for them and the student (ours).

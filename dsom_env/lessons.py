@@ -47,10 +47,13 @@ class Scene:
     """One taught query, for rendering.
 
     Attributes:
-        entity, relation, answer: ids.
+        entity: id of the query's entity.
+        relation: id, of 2R.
+        answer: id of the entity that answers it.
         mask: bool `[teachers]`, what was chosen and executed.
         answers: per teacher its top answers, as (entity, probability).
-        rank_before, rank_after: the student's filtered rank of the answer; None before a step.
+        rank_before: the student's filtered rank of the answer; None before a step.
+        rank_after: the same after the update.
         reward: what the choice earned; None before a step.
         tempering: of the soft label; None before a step, and where nobody had a say in it.
     """

@@ -66,7 +66,9 @@ class Forward:
 
     Attributes:
         queries: the batch, as arrays.
-        entities, relations, answers: int64 `[batch]` each, on the scorer's device.
+        entities: int64 `[batch]`, on the scorer's device.
+        relations: the same.
+        answers: the same.
         row_of: int64 `[batch]`, ascending; the row of each query's logits.
         firsts: int64 `[rows]`, the first query of each row.
         table: entity vectors, without gradient, `[entities, width]`.

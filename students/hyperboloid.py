@@ -74,7 +74,8 @@ class _Waves(NamedTuple):
     Rows of one relation have one curvature: far fewer exponentials than pairs.
 
     Attributes:
-        cosh, sinh: `[curvatures, columns]`.
+        cosh: `[curvatures, columns]`.
+        sinh: `[curvatures, columns]`.
         which: int64 `[rows]`.
         free: `[curvatures, columns]`, 0 where `FARTHEST` holds a column and 1 elsewhere; None for 1
             everywhere.
@@ -102,7 +103,8 @@ class _Chunk(NamedTuple):
 
     Attributes:
         rows: which.
-        cosh, sinh: of the rows' curvatures.
+        cosh: of the rows' curvatures.
+        sinh: of the rows' curvatures.
         z: `cosh D`.
         root: `sinh D`.
     """

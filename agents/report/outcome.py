@@ -65,12 +65,14 @@ class Outcome:
         graph: its name.
         published_valid: whether the dataset was named with `valid=published`.
         fingerprint: of the graph.
-        entities, relations: how many.
+        entities: how many.
+        relations: how many.
         triples: per split.
         teachers: per teacher its own metrics, in percent, per split.
         agents: best test MRR first.
         seeds: those asked for.
-        epochs, batch: the student's budget.
+        epochs: the student's budget.
+        batch: queries per update of the student.
         settings: arguments of `DSoMConfig`, its defaults included.
         variants: per variant, section and name, what differs.
         parameters: trained numbers of the student; None for a student that is not there.

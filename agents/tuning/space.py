@@ -50,7 +50,8 @@ class Range:
     """A number between two others, both included.
 
     Attributes:
-        low, high: whole numbers for a whole number.
+        low: whole for a whole number, as is `high`.
+        high: see `low`.
         log: whether its logarithm is what is uniform.
         step: distance of neighboring values; None for every number, or every whole number.
     """
