@@ -24,9 +24,9 @@ from agents.tuning.study import tune
 from agents.workers import run_all
 from tests.agents import calls
 from tests.agents.conftest import SMALL
+from tests.agents.killed import VICTIM, killed_once
 
 ELSEWHERE = [name for name in BACKENDS if name != LOCAL]
-VICTIM = ("ppo", 101)
 
 
 @pytest.fixture(scope="module")
@@ -91,20 +91,6 @@ def written(out: Path) -> tuple[dict[str, Any], Weights]:
         for name, tensor in safetensors.torch.load_file(path).items()
     }
     return without_time(results), weights
-
-
-def killed_once(trial: TrialConfig, folder: Path) -> dict[str, Any] | str:
-    """A trial, in a worker; the victim's process is killed after its first epoch, once."""
-    marker = folder.parents[2] / "killed"
-
-    def kill() -> None:
-        if (trial.agent, trial.seed) == VICTIM:
-            calls.die_once(marker, None)
-
-    with pytest.MonkeyPatch.context() as patch:
-        tell = agents.comparison.tell_progress
-        patch.setattr(agents.comparison, "tell_progress", lambda: (tell(), kill()))
-        return agents.comparison._run_in_worker(trial, folder)
 
 
 def compare_and_kill(out: Path, jobs: int | None, backend: str) -> None:
