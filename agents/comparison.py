@@ -28,7 +28,7 @@ from agents.verdicts import overall_verdict
 from agents.workers import collect, run_all, run_into, tell_progress
 from dsom_env.config import DSoMConfig
 from dsom_env.stream import taught_graph
-from graphs.files import atomic_write
+from graphs.files import atomic_write, sweep
 from students.evaluation import evaluate_ranking
 from teachers.pretraining import load_teachers
 
@@ -118,6 +118,7 @@ def compare(
     waiting = [trial for trial, run in zip(trials, runs, strict=True) if run is None]
     finished = [run for run in runs if run is not None]
     out.mkdir(parents=True, exist_ok=True)
+    sweep(out)
     jobs = max(1, min(jobs or cores(), len(waiting)))
     plan = {"agents": list(config.agents), "seeds": list(config.seeds), "jobs": jobs}
     with shown_as_running(out, {**plan, "epochs": config.trial.epochs}):

@@ -48,6 +48,7 @@ class PerQueryLearner(ABC):
         self.generator = torch.Generator().manual_seed(seed)
         self.logger = Logger(None, [])
         self.num_timesteps = 0
+        self._last_obs: Any = None
         # Who has rehearsed does not begin again to guess: this never falls.
         self.experience = 0.0
 
@@ -70,6 +71,7 @@ class PerQueryLearner(ABC):
         total_timesteps: int,
         callback: BaseCallback | None = None,
         log_interval: int | None = None,
+        reset_num_timesteps: bool = True,
     ) -> PerQueryLearner:
         """Choose and learn, batch by batch.
 
@@ -77,6 +79,8 @@ class PerQueryLearner(ABC):
             total_timesteps: transitions, of all sub-environments together.
             callback: asked after every step whether to go on; None goes on.
             log_interval: steps between two points of a curve; None draws none.
+            reset_num_timesteps: false goes on where it was, for so many further transitions, in an
+                environment that is where it was.
 
         Returns:
             Itself.
@@ -84,11 +88,17 @@ class PerQueryLearner(ABC):
         Raises:
             ValueError: the policy has diverged.
         """
-        self.num_timesteps = steps = 0
         if callback is not None:
             callback.init_callback(self)  # type: ignore[arg-type]
-        observation = self.env.reset()
+        if reset_num_timesteps or self._last_obs is None:
+            self.num_timesteps = 0
+            self._last_obs = self.env.reset()
+        else:
+            total_timesteps += self.num_timesteps
         while self.num_timesteps < total_timesteps:
+            if callback is not None:
+                callback.on_rollout_start()
+            observation = self._last_obs
             self.experience = max(self.experience, self.num_timesteps / total_timesteps)
             actions = self.explore(observation)
             following, rewards, _, _ = self.env.step(actions)
@@ -101,7 +111,8 @@ class PerQueryLearner(ABC):
             if not all(bool(weights.isfinite().all()) for weights in self.policy.parameters()):
                 # What Stable-Baselines3's distributions raise, too, and trials expect.
                 raise ValueError(f"the weights of {type(self).__name__} are not finite")
-            observation, steps = following, steps + 1
+            self._last_obs = following
+            steps = self.num_timesteps // self.env.num_envs
             if log_interval is not None and steps % log_interval == 0:
                 self.logger.dump(self.num_timesteps)
         self.experience = 1.0

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from dsom_env.actions import Choice
 from dsom_env.classroom import Classroom, Lesson, Weights
+from graphs import MultimodalGraph
 from graphs.csr import IntArray
 from students.evaluation import evaluate_ranking, filtered_ranks
+from students.snapshots import Snapshot, attributes_of, restore_attributes
 from teachers.pretraining import load_teachers
+from teachers.store import TeacherStore
 
 Probe = Callable[[NDArray[np.bool_], int], float]
 
@@ -39,6 +42,18 @@ class MaskPolicy(ABC):
             probe: `probe(mask, epochs)` trains a fresh student under one mask for some epochs
                 and returns its valid MRR.
         """
+
+    def snapshot(self) -> Snapshot:
+        """All that may have changed since it was prepared, for `restore`.
+
+        Raises:
+            UnrecordableError: an attribute is of a kind that `students.snapshots` cannot record.
+        """
+        return attributes_of(self, (TeacherStore, Classroom, MultimodalGraph), (MaskPolicy,))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go to where `snapshot` was taken, once it is prepared."""
+        restore_attributes(self, snapshot)
 
     @abstractmethod
     def masks(self, classroom: Classroom, lesson: Lesson, rng: np.random.Generator) -> Weights:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,10 @@ from dsom_env.lessons import TeachFrozen
 from graphs import Queries
 from graphs.numbers import DivergedError
 from students.saved import FILE, About, save_student
+from students.snapshots import Snapshot
+
+_EVENTS = "events.*"
+_log = logging.getLogger(__name__)
 
 
 class RecordedStudent(AnyVectorWrapper):
@@ -173,6 +179,33 @@ class RecordedStudent(AnyVectorWrapper):
         if epoch > (self.done_steps - 1) * self.epochs // self.steps:
             self._close_epoch(epoch)
 
+    def snapshot(self) -> Snapshot:
+        """The environment and all that was recorded, for `restore`; curves on disk are not in it.
+
+        Raises:
+            ResetNeeded: before the first reset.
+        """
+        base: Any = self.unwrapped
+        return {
+            "env": base.snapshot(),
+            "done_steps": self.done_steps,
+            "curves": {name: list(values) for name, values in self.curves.items()},
+            "best": [self.best_mrr, self.best_epoch, self.best_state],
+            "rewards": list(self._rewards),
+            "losses": list(self._losses),
+            "selection": self.selection.snapshot(),
+        }
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go to where `snapshot` was taken; the environment was reset before."""
+        base: Any = self.unwrapped
+        base.restore(snapshot["env"])
+        self.done_steps = snapshot["done_steps"]
+        self.curves = {name: list(values) for name, values in snapshot["curves"].items()}
+        self.best_mrr, self.best_epoch, self.best_state = snapshot["best"]
+        self._rewards, self._losses = list(snapshot["rewards"]), list(snapshot["losses"])
+        self.selection.restore(snapshot["selection"])
+
     def _close_epoch(self, epoch: int) -> None:
         # Before anything is selected by it: what is not finite has no rank.
         self.classroom.trainer.check_finite()
@@ -220,13 +253,35 @@ class RecordedStudent(AnyVectorWrapper):
         writer.flush()
 
 
-def open_writer(folder: Path | None) -> SummaryWriter | None:
+def open_writer(folder: Path | None, kept: Mapping[str, int] | None = None) -> SummaryWriter | None:
     """A TensorBoard writer into `folder/tensorboard`, or None.
 
     What an interrupted trial left there is removed: its curves would be drawn twice.
+
+    Args:
+        folder: of the trial.
+        kept: of `written_events`, when a checkpoint was written: so much of every file stays.
     """
     if folder is None:
         return None
-    for old in (folder / "tensorboard").glob("events.*"):
-        old.unlink()
+    kept = kept or {}
+    for path in (folder / "tensorboard").glob(_EVENTS):
+        if path.name in kept and path.stat().st_size >= kept[path.name]:
+            os.truncate(path, kept[path.name])
+        else:
+            path.unlink()
+    missing = [name for name in kept if not (folder / "tensorboard" / name).exists()]
+    if missing:
+        names = ", ".join(missing)
+        _log.warning("%s: %s is gone or cut, and its curves begin later", folder, names)
     return SummaryWriter(str(folder / "tensorboard"))
+
+
+def written_events(folder: Path) -> dict[str, int]:
+    """Sizes of a trial's TensorBoard files by name; whoever writes has flushed them."""
+    found = {}
+    for path in sorted((folder / "tensorboard").glob(_EVENTS)):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        found[path.name] = path.stat().st_size
+    return found

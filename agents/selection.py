@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from graphs import MultimodalGraph, Queries
 from graphs.csr import IntArray
 from graphs.planted import true_masks
+from students.snapshots import Snapshot
 
 Weights = NDArray[np.float32]
 DEGREE_BINS = 5
@@ -43,6 +44,14 @@ class Tally:
         self.queries += np.bincount(groups, minlength=size)
         for k in range(weights.shape[1]):
             self.taught[:, k] += np.bincount(groups, weights[:, k], minlength=size)
+
+    def snapshot(self) -> Snapshot:
+        """The counts, for `restore`."""
+        return {"queries": self.queries.copy(), "taught": self.taught.copy()}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Take over what `snapshot` returned."""
+        self.queries, self.taught = snapshot["queries"].copy(), snapshot["taught"].copy()
 
     def shares(self) -> NDArray[np.float64]:
         """Share of each group's queries that each teacher taught, `[groups, teachers]`.
@@ -168,6 +177,38 @@ class Selection:
         # An epoch in which nobody taught anything.
         logs = logs if len(logs) else np.zeros(1)
         return {"tempering": np.exp(logs.mean()), "tempering_spread": np.exp(logs.std())}
+
+    def _tallies(self) -> list[Tally]:
+        return [self.by_relation, self._by_degree, *self._by_presence.values()]
+
+    def snapshot(self) -> Snapshot:
+        """Everything counted so far and what waits to be, for `restore`."""
+        waiting = [
+            (part.entities, part.relations, part.answers, weights)
+            for part, weights in self._waiting
+        ]
+        return {
+            "tallies": [tally.snapshot() for tally in self._tallies()],
+            "epochs": [tally.snapshot() for tally in self._by_epoch],
+            "masks": dict(self._masks),
+            "curves": {name: list(values) for name, values in self.curves.items()},
+            "waiting": waiting,
+            "temperings": list(self._temperings),
+        }
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Take over what `snapshot` returned, of a selection on the same graph."""
+        self._by_epoch = [Tally(1, len(self.teachers)) for _ in snapshot["epochs"]]
+        parts = [*snapshot["tallies"], *snapshot["epochs"]]
+        for tally, part in zip([*self._tallies(), *self._by_epoch], parts, strict=True):
+            tally.restore(part)
+        self._masks = Counter(snapshot["masks"])
+        self.curves = {name: list(values) for name, values in snapshot["curves"].items()}
+        self._waiting = [
+            (Queries(entities, relations, answers), weights)
+            for entities, relations, answers, weights in snapshot["waiting"]
+        ]
+        self._temperings = list(snapshot["temperings"])
 
     def mean_mask(self) -> dict[str, float]:
         """Share of the taught queries that each teacher taught, over the whole run."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -15,17 +15,18 @@ import numpy as np
 import safetensors.torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, configure
 
 from agents.answers import WouldChoose, trial_answers, write_answers
 from agents.calibration import calibrate, learned_preferences
 from agents.hyperparameters import algorithm_arguments
-from agents.recording import RecordedStudent, open_writer
+from agents.recording import RecordedStudent
 from agents.registry import AgentSpec
+from agents.resuming import FOLDER, Resumption, Watch
 from agents.trial_config import (
     FORMAT,
     TrialConfig,
+    checkpoint_key,
     environment_of,
     hyperparameters_of,
     rehearsal_of,
@@ -42,6 +43,7 @@ from graphs.text_files import read_json
 from students.evaluation import metrics_by_relation, ranking_metrics, ranking_of
 from students.saved import FILE, load_student
 from students.scorer import Scorer
+from students.snapshots import Snapshot
 
 OnEpoch = Callable[[int, float], None]
 
@@ -64,30 +66,28 @@ class TrainedStudent:
 
 
 def train_student(
-    config: TrialConfig, folder: Path | None = None, on_epoch: OnEpoch | None = None
+    config: TrialConfig, run: Resumption | None = None, on_epoch: OnEpoch | None = None
 ) -> TrainedStudent:
     """The part of a trial that reads train and valid only.
 
     Args:
         config: what to run.
-        folder: gets the agent's `policy.safetensors` and TensorBoard files; None writes nothing.
-        on_epoch: called with (epoch, valid MRR); what it raises ends the training.
+        run: where it goes on if it was killed; its folder gets the agent's `policy.safetensors` and
+            TensorBoard files. None begins anew and writes nothing.
+        on_epoch: called with (epoch, valid MRR), those before a checkpoint included; what it raises
+            ends the training.
 
     Raises:
-        ValueError: see `resolve`.
+        ValueError: see `resolve`; or the checkpoints do not fit.
         DivergedError: the student, or the agent, has no finite numbers left.
     """
     spec, teachers = resolve(config)
-    started = time.perf_counter()
-    writer = open_writer(folder)
-    if spec.learner:
-        trained = _run_learner(config, spec, teachers, writer, folder, on_epoch)
-    else:
-        trained = _run_policy(config, spec, teachers, writer, folder, on_epoch)
-    recorded, extras, would_choose = trained
-    seconds = time.perf_counter() - started
-    if writer:
-        writer.close()
+    run = run or Resumption(None, None, "")
+    run.open()
+    drive = _run_learner if spec.learner else _run_policy
+    recorded, extras, would_choose = drive(config, spec, teachers, run, on_epoch)
+    seconds = run.seconds
+    run.close()
     return TrainedStudent(recorded, {"oracle": spec.oracle, **extras}, would_choose, seconds)
 
 
@@ -100,13 +100,15 @@ def run_trial(
         config: what to run.
         folder: gets `result.json`, `answers.json`, `student.safetensors`, the agent's
             `policy.safetensors` and TensorBoard files; None writes nothing. Of a trial that
-            diverges, only the best student before and the TensorBoard files.
+            diverges, only the best student before and the TensorBoard files. While it runs there
+            are checkpoints too, from which the same call goes on.
         on_epoch: called with (epoch, valid MRR).
 
     Returns:
         An entry of `runs` of `results.json` (docs/results-format.md).
     """
-    trained = train_student(config, folder, on_epoch)
+    run = Resumption(folder, folder / FOLDER if folder else None, checkpoint_key(config))
+    trained = train_student(config, run, on_epoch)
     recorded, extras = trained.recorded, trained.extras
     classroom = recorded.classroom
     assert recorded.best_state is not None  # noqa: S101 - a budget has at least one epoch
@@ -143,12 +145,15 @@ def run_trial(
         manifest = {"format": FORMAT, "key": config.key, "config": config.to_json()}
         document = json.dumps({**manifest, "result": result}, indent=1)
         atomic_write(folder / "result.json", document.encode())
+    run.remove()
     recorded.close()
     return result
 
 
 def finished_trial(folder: Path, config: TrialConfig) -> dict[str, Any] | None:
     """The result of a trial that has already run in `folder`, or None.
+
+    Checkpoints of a process that was killed when it had just written the result are removed.
 
     Raises:
         ValueError: the folder holds a result of another configuration, or a damaged one.
@@ -162,6 +167,7 @@ def finished_trial(folder: Path, config: TrialConfig) -> dict[str, Any] | None:
             f"{path} comes from another configuration than the one asked for, or from other code "
             "of what was plugged in; choose another --out"
         )
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
     result: dict[str, Any] = document["result"]
     return result
 
@@ -237,8 +243,7 @@ def _run_policy(
     config: TrialConfig,
     spec: AgentSpec,
     teachers: tuple[str, ...],
-    writer: Any,
-    folder: Path | None,
+    run: Resumption,
     on_epoch: OnEpoch | None,
 ) -> tuple[RecordedStudent, dict[str, Any], WouldChoose]:
     """A plain loop for agents that do not learn; `gate` is the reward that costs them nothing."""
@@ -248,25 +253,50 @@ def _run_policy(
     if config.settled.get("reward"):
         # Learners withhold a reward split; nobody may learn from it while they may not.
         plain["reward_fraction"] = DSoMConfig.from_kwargs(**config.settled).withheld
+    # Valid MRRs of the students that masks were tried out on, in their order.
+    probed: list[float] = list(run.saved.get("probed", [])) if run.saved else []
+    asked = 0
 
     def probe(mask: NDArray[np.bool_], epochs: int) -> float:
-        env = RecordedStudent(make_environment(config, teachers, plain), epochs)
-        env.reset(seed=config.seed)
-        masks = np.tile(mask.astype(np.float32), (config.batch, 1))
-        while not env.done:
-            env.teach(masks)
-        return env.best_mrr
+        nonlocal asked
+        asked += 1
+        if asked > len(probed):
+            env = RecordedStudent(make_environment(config, teachers, plain), epochs)
+            env.reset(seed=config.seed)
+            masks = np.tile(mask.astype(np.float32), (config.batch, 1))
+            while not env.done:
+                env.teach(masks)
+            probed.append(env.best_mrr)
+            run.offer("probing", lambda: {"probed": probed})
+        return probed[asked - 1]
 
     env: Any = make_environment(config, teachers, plain)
-    recorded = RecordedStudent(env, config.epochs, writer)
+    recorded = RecordedStudent(env, config.epochs, run.writer)
     recorded.reset(seed=config.seed)
     policy.budget = recorded.steps
     policy.prepare(recorded.classroom, probe)
     rng = np.random.default_rng(derived_seed(config.seed, "agent"))
     lessons: Any = env.unwrapped.lessons
+
+    def state() -> dict[str, Snapshot]:
+        draws = dict(rng.bit_generator.state)
+        return {
+            "probed": probed,
+            "recorded": recorded.snapshot(),
+            "policy": policy.snapshot(),
+            "draws": draws,
+        }
+
+    def go(saved: Snapshot) -> None:
+        recorded.restore(saved["recorded"])
+        policy.restore(saved["policy"])
+        rng.bit_generator.state = saved["draws"]
+
+    run.go_on("teaching", go)
     told = 0
-    with recorded.keeping(folder):
+    with recorded.keeping(run.folder):
         while not recorded.done:
+            run.offer("teaching", state)
             choice = policy.decide(recorded.classroom, lessons.lesson, rng)
             recorded.teach(*choice)
             told = _tell(recorded, told, on_epoch)
@@ -280,18 +310,6 @@ def _run_policy(
     extras = {"search_epochs": policy.search_epochs, "calibration": calibration}
     looking = np.random.default_rng(derived_seed(config.seed, "explorer"))
     return recorded, extras, lambda asked, lesson: policy.would_choose(asked, lesson, looking)
-
-
-class _StopWhenSpent(BaseCallback):
-    """Ends Stable-Baselines3's learning with the student's budget, and reports epochs."""
-
-    def __init__(self, recorded: RecordedStudent, on_epoch: OnEpoch | None) -> None:
-        super().__init__()
-        self.recorded, self.on_epoch, self.told = recorded, on_epoch, 0
-
-    def _on_step(self) -> bool:
-        self.told = _tell(self.recorded, self.told, self.on_epoch)
-        return not self.recorded.done
 
 
 def _tell(recorded: RecordedStudent, told: int, on_epoch: OnEpoch | None) -> int:
@@ -317,21 +335,22 @@ def make_learner(config: TrialConfig, spec: AgentSpec, env: SB3VecEnv) -> Any:
     )
 
 
-def _rehearse(config: TrialConfig, teachers: tuple[str, ...], model: Any) -> None:
+def _rehearse(config: TrialConfig, teachers: tuple[str, ...], model: Any, run: Resumption) -> None:
     """Let a learner practise on a student that does not learn, before the one that counts does.
 
     A student remembers what it was taught while its agent was still guessing. Rewards that need no
     update can be had without any.
     """
     epochs = rehearsal_of(config)
-    if not epochs:
+    if not epochs or run.is_in("teaching"):
         return
     arguments = environment_of(config) | {"cotrain": False}
     env: Any = make_environment(config, teachers, arguments)
     env.reset(seed=derived_seed(config.seed, "rehearsal"))
     steps = round(epochs * len(env.unwrapped.classroom.taught_rows))
-    model.set_env(SB3VecEnv(env))
-    model.learn(steps, log_interval=None)
+    bridge = SB3VecEnv(env)
+    model.set_env(bridge)
+    Watch(run, "rehearsing", bridge, logged=False).learn(model, steps)
     env.close()
 
 
@@ -355,19 +374,19 @@ def _run_learner(
     config: TrialConfig,
     spec: AgentSpec,
     teachers: tuple[str, ...],
-    writer: Any,
-    folder: Path | None,
+    run: Resumption,
     on_epoch: OnEpoch | None,
 ) -> tuple[RecordedStudent, dict[str, Any], WouldChoose]:
     """Stable-Baselines3 drives; the student learns from what it explores."""
     parameters, arguments = hyperparameters_of(config), environment_of(config)
-    recorded = RecordedStudent(make_environment(config, teachers, arguments), config.epochs, writer)
+    world, folder = make_environment(config, teachers, arguments), run.folder
+    recorded = RecordedStudent(world, config.epochs, run.writer)
     env = SB3VecEnv(recorded)
     model = make_learner(config, spec, env)
     quiet = Logger(None, [])
     model.set_logger(quiet)
     with _finite(config, model):
-        _rehearse(config, teachers, model)
+        _rehearse(config, teachers, model, run)
     model.set_env(env)
     # Stable-Baselines3 has just seeded the environment with its own seed; the student has the
     # trial's. The budget is known from the first reset on; `learn` resets once more.
@@ -375,10 +394,16 @@ def _run_learner(
     env.seed(config.seed)
     # Without a folder Stable-Baselines3 would make one of its own in the temporary folder.
     model.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]) if folder else quiet)
-    callback = _StopWhenSpent(recorded, on_epoch)
+    told = 0
+
+    def spent() -> bool:
+        nonlocal told
+        told = _tell(recorded, told, on_epoch)
+        return recorded.done
+
     # Schedules (DQN's exploration, decaying rates) run over the budget; the callback ends it.
     with recorded.keeping(folder), _finite(config, model):
-        model.learn(recorded.steps * recorded.num_envs, callback=callback, log_interval=8)
+        Watch(run, "teaching", env, spent).learn(model, recorded.steps * recorded.num_envs)
     used = {name: arguments[name] for name in parameters["environment"]}
     mode = arguments.get("action_mode", DSoMConfig.action_mode)
     preferences, kind = learned_preferences(model, recorded.classroom, mode)

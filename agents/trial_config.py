@@ -102,6 +102,11 @@ class TrialConfig:
         return plain
 
 
+def checkpoint_key(config: TrialConfig) -> str:
+    """Hash of everything that decides a trial, the graph as it is now included."""
+    return config_hash([config.key, load_graph(config.dataset).fingerprint])
+
+
 def _plugged_in(config: TrialConfig) -> dict[str, str]:
     """Hashes by name of what takes part, or may, and does not come from these packages."""
     spec = AGENTS.get(base_agent(config.agent))

@@ -25,6 +25,7 @@ from students.evaluation import evaluate_ranking, filtered_ranks, ranking_metric
 from students.forward import Forward
 from students.registry import make_student
 from students.scorer import Scorer
+from students.snapshots import Snapshot
 from students.training import StepReport, Trainer, TrainingConfig
 from teachers.cached_store import open_store
 from teachers.pretraining import load_teachers
@@ -345,6 +346,27 @@ class Classroom:
     def state_dict(self) -> dict[str, Any]:
         """The student's state, see `Trainer.state_dict`."""
         return self.trainer.state_dict()
+
+    def at(self, snapshot: Snapshot) -> Classroom:
+        """The classroom that a snapshot is of, with a new student: this one."""
+        return self
+
+    def snapshot(self) -> Snapshot:
+        """The student and all that is random, for `restore`."""
+        generators = [self.generator.get_state(), self.candidate_generator.get_state()]
+        return {
+            "student": self.trainer.state_dict(),
+            "stream": self.stream.snapshot(),
+            "generators": generators,
+        }
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Take over what `snapshot` returned; a student was started before."""
+        self.trainer.load_state_dict(snapshot["student"])
+        self.stream.restore(snapshot["stream"])
+        control, candidates = snapshot["generators"]
+        self.generator.set_state(control)
+        self.candidate_generator.set_state(candidates)
 
 
 def say(line: str) -> None:

@@ -17,6 +17,7 @@ from graphs.tasks import TaskStream
 from students.evaluation import ScoreFunction, ranking_metrics, ranking_of
 from students.growing import adagrad_sums, inherit
 from students.scorer import Scorer
+from students.snapshots import Snapshot
 from teachers.lineage import lineage_store, load_descendant
 from teachers.store import TeacherStore
 
@@ -159,6 +160,19 @@ class TaskClassroom(Classroom):
     @property
     def _own_seed(self) -> int:
         return derived_seed(self.seed, f"task {self.task}") if self.task else self.seed
+
+    def at(self, snapshot: Snapshot) -> TaskClassroom:
+        """The classroom of a snapshot's task, with a new student."""
+        task, seed = snapshot["task"], snapshot["seed"]
+        if task == self.task:
+            return self
+        other = TaskClassroom(self.config, self.tasks, self.teachers, task)
+        other.start_student(seed)
+        return other
+
+    def snapshot(self) -> Snapshot:
+        """See `Classroom.snapshot`; and which task it is."""
+        return {**super().snapshot(), "task": self.task, "seed": self.seed}
 
     def stranger(self) -> Scorer:
         """What the student would be here without the tasks before."""

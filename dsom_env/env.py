@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from dsom_env.config import DSoMConfig
 from dsom_env.vector_env import DSoMVectorEnv, Observation
+
+if TYPE_CHECKING:
+    from students.snapshots import Snapshot
 
 
 class DSoMEnv(gym.Env[Observation, Any]):
@@ -73,6 +76,14 @@ class DSoMEnv(gym.Env[Observation, Any]):
         """Actions that are allowed for the query; see `DSoMVectorEnv.action_masks`."""
         masks: NDArray[np.bool_] = self.vector.action_masks()[0]
         return masks
+
+    def snapshot(self) -> Snapshot:
+        """Everything at this moment; see `DSoMVectorEnv.snapshot`."""
+        return self.vector.snapshot()
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go to where `snapshot` was taken; see `DSoMVectorEnv.restore`."""
+        self.vector.restore(snapshot)
 
     def render(self) -> Any:
         """Text for `ansi`, a uint8 picture `[height, width, 3]` for `rgb_array`."""

@@ -13,6 +13,7 @@ from dsom_env.classroom import Classroom, Lesson, Weights, with_gradients
 from dsom_env.rewards import Gate, Reward, control_rows, make_reward
 from graphs import Queries
 from graphs.csr import IntArray
+from students.snapshots import Snapshot
 
 TOP_ANSWERS = 3
 
@@ -100,6 +101,35 @@ class TeachFrozen:
         self._last = None
         self._face(self.classroom.stream.take(batch))
 
+    def snapshot(self) -> Snapshot:
+        """Everything at this moment, between two steps, for `restore`."""
+        return {
+            "classroom": self.classroom.snapshot(),
+            "reward": self.reward.snapshot(),
+            "rows": self.lesson.rows,
+            "before": self._before_lesson,
+            "observed": self._observation is not None,
+        }
+
+    @with_gradients
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go to where `snapshot` was taken; a student of the same environment was started before.
+
+        Args:
+            snapshot: of an environment with the same configuration.
+        """
+        self._enter(self.classroom.at(snapshot["classroom"]))
+        self.classroom.restore(snapshot["classroom"])
+        self.reward.restore(snapshot["reward"])
+        self._last = None
+        # The lesson draws its candidates anew, from where they were drawn.
+        self.classroom.candidate_generator.set_state(snapshot["before"])
+        self._face(snapshot["rows"])
+        if snapshot["observed"]:
+            # Logits are computed when somebody first looks, then all at once and not in blocks,
+            # which decides their last bits.
+            _ = self.observation
+
     def start_episode(self, begins: NDArray[np.bool_]) -> None:
         """Tell the reward in which sub-environments, bool `[batch]`, an episode begins."""
         self.reward.start_episode(begins)
@@ -111,6 +141,7 @@ class TeachFrozen:
             self.reward = self._make_reward()
 
     def _face(self, rows: IntArray) -> None:
+        self._before_lesson = self.classroom.candidate_generator.get_state()
         self.lesson = self.classroom.lesson(rows)
         self._observation: NDArray[np.float32] | None = None
 

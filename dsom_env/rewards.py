@@ -6,6 +6,7 @@ by choosing nobody. Only training and reward-split triples are read.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
@@ -18,6 +19,7 @@ from dsom_env.classroom import Classroom, Lesson, Weights
 from dsom_env.columns import LOWEST_LOG_P
 from dsom_env.competence import filtered_log_probs, student_filtered_log_probs
 from students.distillation import SoftLabel
+from students.snapshots import Snapshot, attributes_of, restore_attributes
 from students.training import StepReport, Trainer
 
 Rewards = NDArray[np.float64]
@@ -48,6 +50,18 @@ class Reward(ABC):
         self, lesson: Lesson, labels: list[SoftLabel]
     ) -> None:
         """Called with the batch before the student learns from it."""
+
+    def snapshot(self) -> Snapshot:
+        """What it remembers from step to step, for `restore`.
+
+        Raises:
+            UnrecordableError: an attribute is of a kind that `students.snapshots` cannot record.
+        """
+        return copy.deepcopy(attributes_of(self, (Classroom,), (Reward,)))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Take over what `snapshot` returned."""
+        restore_attributes(self, snapshot)
 
     @abstractmethod
     def after_update(
@@ -345,6 +359,14 @@ class Validation(Reward):
         if known is None or known[0] is not trainer or known[1] != trainer.steps:
             known = self._evaluated = (trainer, trainer.steps, self.classroom.withheld_mrr())
         return known[2]
+
+    def snapshot(self) -> Snapshot:
+        """See `Reward.snapshot`; where the student stands is worked out again."""
+        return {"starts": self._starts.copy()}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """See `Reward.restore`."""
+        self._starts, self._evaluated = snapshot["starts"], None
 
     def start_episode(self, begins: NDArray[np.bool_]) -> None:
         """Remember where the student stands."""

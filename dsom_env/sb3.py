@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
 import dsom_env as _registration  # noqa: F401 - registers DSoM-v0
+from students.snapshots import Snapshot
 
 
 class SB3VecEnv(VecEnv):
@@ -82,6 +83,20 @@ class SB3VecEnv(VecEnv):
             }
         self._returns[done], self._lengths[done] = 0.0, 0
         return observation, rewards.astype(np.float32), done, infos
+
+    def snapshot(self) -> Snapshot:
+        """The wrapped environment at this moment, and the episodes under way, for `restore`."""
+        venv: Any = self.venv
+        episodes = {"returns": self._returns.copy(), "lengths": self._lengths.copy()}
+        return {"venv": venv.snapshot(), **episodes}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go to where `snapshot` was taken; the environment was reset before."""
+        venv: Any = self.venv
+        venv.restore(snapshot["venv"])
+        self._returns[:], self._lengths[:] = snapshot["returns"], snapshot["lengths"]
+        # Nobody resets to go on.
+        self._seed = self._options_once = None
 
     def close(self) -> None:
         """Close the environment."""

@@ -10,6 +10,7 @@ import torch
 from graphs import MultimodalGraph, Queries
 from graphs.csr import IntArray
 from students.batching import shuffled_runs
+from students.snapshots import Snapshot
 
 
 class QueryStream:
@@ -31,6 +32,16 @@ class QueryStream:
         self._generator = torch.Generator().manual_seed(seed)
         self._order = rows[:0]
         self.dealt = 0
+
+    def snapshot(self) -> Snapshot:
+        """Where it is."""
+        state = self._generator.get_state()
+        return {"generator": state, "order": self._order, "dealt": self.dealt}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go to where `snapshot` was taken, in a stream of the same queries."""
+        self._generator.set_state(snapshot["generator"])
+        self._order, self.dealt = snapshot["order"], snapshot["dealt"]
 
     def take(self, count: int) -> IntArray:
         """The next `count` rows, int64 `[count]`."""

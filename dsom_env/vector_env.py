@@ -21,6 +21,7 @@ from graphs.naming import unknown
 
 if TYPE_CHECKING:
     from dsom_env.lessons import Outcome, TeachFrozen
+    from students.snapshots import Snapshot
 
 Observation = NDArray[np.float32]
 Array = NDArray[Any]
@@ -321,6 +322,32 @@ class DSoMVectorEnv(VectorEnv[Observation, Array, Array]):
         lessons = self._started()
         scenes, graph = lessons.scenes(), lessons.shown.graph
         return tuple(draw(graph, self.teachers, scene) for scene in scenes)
+
+    def snapshot(self) -> Snapshot:
+        """Everything at this moment, between two steps, for `restore`.
+
+        Its kinds of values are those of `students.snapshots`.
+
+        Raises:
+            ResetNeeded: before the first reset.
+            UnrecordableError: a plugged-in reward remembers what cannot be recorded.
+        """
+        return {
+            "lessons": self._started().snapshot(),
+            "elapsed": self._elapsed.copy(),
+            "over": self._over.copy(),
+            "generator": dict(self.np_random.bit_generator.state),
+        }
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go to where an environment with the same arguments was when `snapshot` was taken.
+
+        Raises:
+            ResetNeeded: before the first reset.
+        """
+        self._started().restore(snapshot["lessons"])
+        self._elapsed[:], self._over[:] = snapshot["elapsed"], snapshot["over"]
+        self.np_random.bit_generator.state = snapshot["generator"]
 
     def close_extras(self, **kwargs: Any) -> None:
         """Let the student and the store go."""

@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import os
+import re
 import secrets
 import shutil
 import zipfile
@@ -21,6 +22,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 MANIFEST = "manifest.json"
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 MANIFEST_FORMAT = 1
 
 # Real arrays of features shrink severalfold at most; a far smaller file was made to exhaust memory.
@@ -35,6 +37,19 @@ def _temporary_sibling(path: Path) -> Path:
     # A sibling, because a rename is atomic only within one file system. The name is random and
     # not a process id: containers that share a cache have equal ids.
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+
+
+def sweep(folder: Path) -> None:
+    """Remove what `atomic_write` and `atomic_folder` left in a folder when they were killed.
+
+    For folders that one process at a time writes to: another one's would go, too.
+    """
+    for stray in folder.glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(stray.name):
+            if stray.is_dir() and not stray.is_symlink():
+                shutil.rmtree(stray, ignore_errors=True)
+            else:
+                stray.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from students.snapshots import Snapshot
+
 if TYPE_CHECKING:
     from students.forward import Forward
     from students.training import Trainer
@@ -26,3 +28,10 @@ class StepHook:
     def end_epoch(self) -> str:
         """Called after an epoch by whoever counts them; a few words for the log, or none."""
         return ""
+
+    def snapshot(self) -> Snapshot:
+        """What it remembers from epoch to epoch, for `restore`; nothing unless it says so."""
+        return None
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Take over what `snapshot` returned."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,9 +63,21 @@ class About:
 
 
 def save_student(path: Path, weights: Mapping[str, Tensor], about: About) -> None:
-    """Write a student's weights, atomically."""
+    """Write a student's weights, atomically; equal weights are equal bytes."""
     contiguous = {name: value.contiguous().cpu() for name, value in weights.items()}
-    atomic_write(path, safetensors.torch.save(contiguous, metadata=about.header()))
+    content = safetensors.torch.save(contiguous, metadata=about.header())
+    atomic_write(path, _with_sorted_header(content))
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """The same file, and always the same bytes: safetensors writes metadata in any order."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    about = {"__metadata__": dict(sorted(header["__metadata__"].items()))}
+    text = json.dumps({**header, **about}, separators=(",", ":")).encode()
+    # Tensors begin at a multiple of eight.
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def read_about(path: Path) -> About:

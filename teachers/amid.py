@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from graphs.numbers import is_number
+from students.snapshots import Snapshot
 from teachers.adversary import Adversary
 from teachers.contrast import Critic, info_nce
 
@@ -225,6 +226,18 @@ class Objective(nn.Module):
             return (None,) * len(leaves)
         total = scale * torch.stack(terms).sum()
         return torch.autograd.grad(total, leaves, retain_graph=True, allow_unused=True)
+
+    def snapshot(self) -> Snapshot:
+        """Parameters and optimisers, for `restore`."""
+        optimisers = [self._judge.state_dict(), self._learn.state_dict()]
+        return {"parameters": dict(self.state_dict()), "optimisers": optimisers}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Take over what `snapshot` returned."""
+        self.load_state_dict(snapshot["parameters"])
+        judge, learn = snapshot["optimisers"]
+        self._judge.load_state_dict(judge)
+        self._learn.load_state_dict(learn)
 
     @staticmethod
     def _update(

@@ -16,9 +16,11 @@ from torch import Tensor
 
 from graphs import MultimodalGraph, Queries
 from graphs.csr import IntArray
+from students.checkpoints import Checkpoints
 from students.complex import ComplEx
 from students.evaluation import evaluate_ranking
 from students.scorer import Scorer
+from students.snapshots import Snapshot
 from students.training import Trainer, TrainingConfig
 from teachers.adversary import adversary_state, unexplained_share
 from teachers.amid import CotrainingConfig, Figures, Objective, Vectors
@@ -173,16 +175,34 @@ class Cotraining:
         )
         return Vectors(teacher, student, tuple(auxiliary))
 
-    def snapshot(self) -> list[dict[str, Tensor]]:
+    def parameters(self) -> list[dict[str, Tensor]]:
         """Copies of all parameters, those of the objective last."""
         states = [self._copy(number) for number in range(len(self.trainers))]
         return [*states, _copied(self.objective.state_dict())]
 
-    def restore(self, snapshot: Sequence[dict[str, Tensor]]) -> None:
-        """Take over what `snapshot` returned."""
+    def take(self, parameters: Sequence[dict[str, Tensor]]) -> None:
+        """Take over what `parameters` returned."""
         modules = [*(trainer.scorer for trainer in self.trainers), self.objective]
-        for module, state in zip(modules, snapshot, strict=True):
+        for module, state in zip(modules, parameters, strict=True):
             module.load_state_dict(state)
+
+    def snapshot(self) -> Snapshot:
+        """Everything, right after a look; for `restore`."""
+        return {
+            "trainers": [trainer.state_dict() for trainer in self.trainers],
+            "objective": self.objective.snapshot(),
+            "seen": self._seen,
+            "history": list(self.history),
+            "best": self._best,
+        }
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Take over what `snapshot` returned."""
+        for trainer, state in zip(self.trainers, snapshot["trainers"], strict=True):
+            trainer.load_state_dict(state)
+        self.objective.restore(snapshot["objective"])
+        self._seen, self._best = snapshot["seen"], snapshot["best"]
+        self.history[:] = snapshot["history"]
 
     def best_student(self) -> Scorer:
         """The student as it was at its own best look on valid."""
@@ -205,6 +225,7 @@ def cotrain(
     report: Callable[[str], None] | None = None,
     note: Note | None = None,
     patience: int | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Cotrained:
     """Train a teacher with its student and auxiliary models; valid ends it and decides.
 
@@ -220,6 +241,7 @@ def cotrain(
         note: called with the record of each epoch.
         patience: epochs without a better valid MRR of the teacher before training stops; None
             spends the whole budget.
+        checkpoints: where it goes on if it was killed; records of epochs before are noted again.
 
     Raises:
         ValueError: the graph has no modalities, and so nothing auxiliary.
@@ -228,11 +250,18 @@ def cotrain(
     if not graph.modalities:
         raise ValueError(f"graph {graph.name!r} has no modalities: there is nothing to co-train")
     world = Cotraining(graph, teacher, name, pretraining, config, rows)
+    noted = 0
+
+    def note_new() -> None:
+        nonlocal noted
+        for record in world.history[noted:]:
+            if note:
+                note(record)
+        noted = len(world.history)
 
     def look(epoch: int, _: float) -> float:
         record = world.look(epoch)
-        if note:
-            note(record)
+        note_new()
         if report:
             report(f"{name} co-trained, {in_words(record)}")
         mrr: float = record["teacher"]["valid_mrr"]
@@ -246,10 +275,14 @@ def cotrain(
         generator,
         world.learn,
         look,
-        world.snapshot,
+        world.parameters,
         patience=patience,
+        checkpoints=checkpoints,
+        learner=world,
     )
-    world.restore(kept)
+    # It may have been killed when nothing was left to learn.
+    note_new()
+    world.take(kept)
     information = pointwise_information(
         graph, world.vectors, world.objective, pretraining.batch_size
     )

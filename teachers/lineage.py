@@ -16,6 +16,7 @@ from torch import Tensor
 
 from graphs import MultimodalGraph
 from graphs.files import atomic_folder, cache_folder, config_hash, read_manifest, write_manifest
+from students.checkpoints import Checkpoints
 from students.growing import adagrad_sums, inherit
 from students.hooks import StepHook
 from students.scorer import Scorer
@@ -31,6 +32,7 @@ from teachers.pretraining import (
     load_weights,
     save_weights,
     teacher_key,
+    unfinished,
 )
 from teachers.questioning import build_store
 from teachers.registry import fuses, make_teacher
@@ -129,11 +131,15 @@ def _find_or_train(
     if len(graphs) > 1:
         previous = load_descendant(graphs[:-1], name, config, keeping, report)
     label = f"{name} task {len(graphs)}"
-    descendant = train_descendant(graphs[-1], name, config, previous, keeping, report, label)
-    if folder:
+    checkpoints = unfinished(cache, key)
+    descendant = train_descendant(
+        graphs[-1], name, config, previous, keeping, report, label, checkpoints
+    )
+    if folder and checkpoints:
         try:
             folder.parent.mkdir(exist_ok=True)
             _write(folder, descendant, key, name)
+            checkpoints.remove()
         except OSError as error:
             _log.warning("teacher %s is kept in memory only: %s", name, error)
     return descendant
@@ -147,6 +153,7 @@ def train_descendant(
     keeping: AttentionKeeping | None = None,
     report: Report | None = None,
     label: str = "teacher",
+    checkpoints: Checkpoints | None = None,
 ) -> Descendant:
     """Train a teacher on a task, from where its predecessor ended; see `load_descendant`."""
     generator = torch.Generator().manual_seed(config.seed)
@@ -162,7 +169,8 @@ def train_descendant(
         if keeping is not None and isinstance(previous.scorer, Fused):
             hooks.append(AttentionDistillation(previous.scorer, keeping))
     rows = np.arange(2 * len(graph.triples["train"]))
-    trainer.load_state_dict(fit_trainer(trainer, rows, config, generator, report, label))
+    fitted = fit_trainer(trainer, rows, config, generator, report, label, checkpoints)
+    trainer.load_state_dict(fitted)
     sums = adagrad_sums(trainer)
     load_weights(scorer, {name: value.half() for name, value in scorer.state_dict().items()})
     return Descendant(scorer, sums)

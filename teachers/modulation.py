@@ -20,6 +20,7 @@ from graphs import MultimodalGraph
 from graphs.numbers import is_number
 from students.forward import Forward
 from students.hooks import StepHook
+from students.snapshots import Snapshot
 from students.training import Trainer
 from teachers.fused import Fused
 
@@ -176,6 +177,18 @@ class Modulator(StepHook):
         for parameter, before, factor in self._held:
             if factor < 1:
                 parameter.copy_(before + factor * (parameter - before))
+
+    def snapshot(self) -> Snapshot:
+        """Epochs so far, and where the noise is."""
+        epochs = {"discrepancies": self.discrepancies, "competences": self.competences}
+        return {**epochs, "noise": self._generator.get_state()}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Take over what `snapshot` returned."""
+        # In place: whoever made it reads the lists afterwards.
+        self.discrepancies[:] = snapshot["discrepancies"]
+        self.competences[:] = snapshot["competences"]
+        self._generator.set_state(snapshot["noise"])
 
     def end_epoch(self) -> str:
         """Close an epoch; its discrepancy and competences in words."""

@@ -24,6 +24,7 @@ from graphs.files import (
     write_manifest,
 )
 from graphs.plugged_in import plugged_in_code
+from students.checkpoints import Checkpoints
 from students.scorer import Scorer
 from students.training import Trainer, TrainingConfig
 from teachers.amid import CotrainingConfig
@@ -131,6 +132,7 @@ def pretrain(
     report: Report | None = None,
     note: Note | None = None,
     modulator: Modulator | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Scorer:
     """Train one teacher, with 1-vs-all cross-entropy, N3 and early stop on valid MRR.
 
@@ -146,6 +148,7 @@ def pretrain(
         report: called with a line after each look at valid.
         note: called with the record of each epoch of a co-trained teacher.
         modulator: of a fused teacher, to be read afterwards; None for one as `config` says.
+        checkpoints: where training goes on if it was killed; None begins anew.
 
     Returns:
         The teacher at its best look, in half precision: just as it will be found in a file.
@@ -166,6 +169,7 @@ def pretrain(
             report=prefixed,
             note=note,
             patience=config.patience * config.evaluate_every,
+            checkpoints=checkpoints,
         )
         best = scorer.state_dict()
     else:
@@ -173,7 +177,9 @@ def pretrain(
             modulator = Modulator(graph, config.modulation, config.seed)
         hooks = [modulator] if modulator is not None else []
         trainer = Trainer(scorer, graph, config.of(name), hooks=hooks)
-        best = fit_trainer(trainer, rows, config, generator, report, f"{name} {said}")["scorer"]
+        label = f"{name} {said}"
+        state = fit_trainer(trainer, rows, config, generator, report, label, checkpoints)
+        best = state["scorer"]
     load_weights(scorer, {key: value.half() for key, value in best.items()})
     return scorer
 
@@ -249,16 +255,25 @@ def load_teacher(
         _about(folder, key)
         return _read_teacher(folder / "teacher.safetensors", graph, name, config)
     history: list[Record] = []
-    scorer = pretrain(graph, name, config, folds, fold, report, history.append)
     cache = cache_folder()
-    if cache:
+    checkpoints = unfinished(cache, key)
+    scorer = pretrain(
+        graph, name, config, folds, fold, report, history.append, checkpoints=checkpoints
+    )
+    if cache and checkpoints:
         about = {"graph": graph.name, "name": name}
         try:
             (cache / "teachers").mkdir(exist_ok=True)
             _write_teacher(cache / "teachers" / key, scorer, key, about | _history(history))
+            checkpoints.remove()
         except OSError as error:
             _log.warning("teacher %s is kept in memory only: %s", name, error)
     return scorer
+
+
+def unfinished(cache: Path | None, key: str) -> Checkpoints | None:
+    """Checkpoints of a teacher in a cache folder; None without one."""
+    return Checkpoints(cache / "unfinished" / key, key) if cache else None
 
 
 def _history(records: list[Record]) -> dict[str, list[Record]]:

@@ -336,7 +336,7 @@ def kill_when(name: str, arguments: list[str], condition: Callable[[], bool]) ->
     marker = secrets.token_hex(8)
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "scripts" / name), *arguments],
-        env=os.environ | {"DSOM_TEST_RUN": marker},
+        env=os.environ | {"DSOM_TEST_RUN": marker, "DSOM_CHECKPOINT_SECONDS": "0"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from dsom_env.course import TaskClassroom, ranks_by_task
 from dsom_env.lessons import TeachFrozen
 from graphs.files import atomic_write
 from students.scorer import Scorer
+from students.snapshots import Snapshot
 from teachers.registry import fuses
 
 OnTask = Callable[[int, float], None]
@@ -104,6 +106,19 @@ class RecordedTasks(AnyVectorWrapper):
         self.done = self.classroom is before
         if not self.done:
             self._begin(self.classroom)
+
+    def snapshot(self) -> Snapshot:
+        """The environment and all that was measured, for `restore`."""
+        base: Any = self.unwrapped
+        measured = {"run": self.run, "taught": self._taught, "rewards": self._rewards}
+        return {"env": base.snapshot(), **copy.deepcopy(measured)}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go to where `snapshot` was taken; the environment was reset before."""
+        base: Any = self.unwrapped
+        base.restore(snapshot["env"])
+        self.run = snapshot["run"]
+        self._taught, self._rewards = list(snapshot["taught"]), list(snapshot["rewards"])
 
     def _begin(self, classroom: TaskClassroom) -> None:
         """Before the first update of a task: what is known of it already."""

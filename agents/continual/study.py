@@ -17,7 +17,7 @@ from agents.continual.trial import finished_continual, run_continual
 from agents.machine import cores, provenance
 from agents.workers import collect, run_all, run_into, tell_progress
 from graphs import load_graph
-from graphs.files import atomic_write
+from graphs.files import atomic_write, sweep
 
 FORMAT = 1
 
@@ -100,6 +100,7 @@ def run_study(
     waiting = [trial for trial, run in zip(trials, runs, strict=True) if run is None]
     finished = [run for run in runs if run is not None]
     out.mkdir(parents=True, exist_ok=True)
+    sweep(out)
     graph = load_graph(study.trial.trial.dataset)
     context = {
         "graph": {"name": graph.name, "fingerprint": graph.fingerprint},

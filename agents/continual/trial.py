@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-import time
+import shutil
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, configure
 
 from agents.continual.config import FORMAT, ContinualTrial
 from agents.continual.recording import OnTask, RecordedTasks
-from agents.recording import open_writer
 from agents.registry import AgentSpec
+from agents.resuming import FOLDER, Resumption, Watch
 from agents.trial import make_learner
+from agents.trial_config import checkpoint_key
 from dsom_env.classroom import derived_seed
 from dsom_env.course import training_rows
 from dsom_env.sb3 import SB3VecEnv
-from graphs.files import atomic_write
+from graphs.files import atomic_write, config_hash
+from students.snapshots import Snapshot
 
 
 def run_continual(
@@ -30,34 +31,34 @@ def run_continual(
 
     Args:
         trial: what to run.
-        folder: gets `result.json`, `student-task<k>.safetensors` and TensorBoard files; None writes
-            nothing.
+        folder: gets `result.json`, `student-task<k>.safetensors` and TensorBoard files, and while
+            it runs checkpoints, from which the same call goes on; None writes nothing.
         on_task: called with (task, student's MRR on all tasks so far) when a task is over.
 
     Returns:
         An entry of `runs` of a study's results (docs/mspt.md).
 
     Raises:
-        ValueError: see `ContinualTrial.resolve`.
+        ValueError: see `ContinualTrial.resolve`; or the checkpoints do not fit.
         DivergedError: the student, or the agent, has no finite numbers left.
     """
     spec, teachers = trial.resolve()
-    started = time.perf_counter()
-    writer = open_writer(folder)
+    key = config_hash([trial.key, checkpoint_key(trial.trial)])
+    run = Resumption(folder, folder / FOLDER if folder else None, key)
+    run.open()
     arguments = trial.arguments | {"teachers": list(teachers)}
     if spec.policy:
         # As in a comparison: `gate` is the reward that costs them nothing.
         arguments |= {"reward": "gate", "action_mode": "mask"}
     env = gym.make_vec("DSoM-Continual-v0", num_envs=trial.trial.batch, **arguments)
-    recorded = RecordedTasks(env, writer, folder, on_task)
+    recorded = RecordedTasks(env, run.writer, folder, on_task)
     if spec.policy:
-        _drive(recorded, trial, spec)
+        _drive(recorded, trial, spec, run)
     else:
-        _learn(recorded, trial, spec, folder)
+        _learn(recorded, trial, spec, run)
     tasks = recorded.classroom.tasks
     recorded.close()
-    if writer:
-        writer.close()
+    run.close()
     result = {
         "method": trial.method,
         "order": trial.order,
@@ -67,17 +68,20 @@ def run_continual(
         "relations": list(tasks.relations),
         "triples": np.bincount(tasks.task_of["train"]).tolist(),
         "deferred": tasks.deferred,
-        "seconds": round(time.perf_counter() - started, 2),
+        "seconds": round(run.seconds, 2),
         **recorded.run,
     }
     if folder:
         document = {"format": FORMAT, "key": trial.key, "config": trial.to_json()}
         content = json.dumps({**document, "result": result}, indent=1)
         atomic_write(folder / "result.json", content.encode())
+    run.remove()
     return result
 
 
-def _drive(recorded: RecordedTasks, trial: ContinualTrial, spec: AgentSpec) -> None:
+def _drive(
+    recorded: RecordedTasks, trial: ContinualTrial, spec: AgentSpec, run: Resumption
+) -> None:
     """A plain loop for agents that do not learn."""
     assert spec.policy is not None  # noqa: S101 - the caller dispatched on it
     policy = spec.policy()
@@ -85,10 +89,24 @@ def _drive(recorded: RecordedTasks, trial: ContinualTrial, spec: AgentSpec) -> N
     rng = np.random.default_rng(derived_seed(trial.seed, "agent"))
     lessons: Any = recorded.unwrapped.lessons  # type: ignore[attr-defined]
     prepared = None
+
+    def state() -> dict[str, Snapshot]:
+        draws = dict(rng.bit_generator.state)
+        return {"recorded": recorded.snapshot(), "policy": policy.snapshot(), "draws": draws}
+
+    def go(saved: Snapshot) -> None:
+        recorded.restore(saved["recorded"])
+        policy.prepare(recorded.classroom, _no_probe)
+        policy.restore(saved["policy"])
+        rng.bit_generator.state = saved["draws"]
+
+    if run.go_on("teaching", go):
+        prepared = recorded.classroom
     while not recorded.done:
         if recorded.classroom is not prepared:
             prepared = recorded.classroom
             policy.prepare(prepared, _no_probe)
+        run.offer("teaching", state)
         recorded.teach(policy.masks(recorded.classroom, lessons.lesson, rng))
 
 
@@ -96,25 +114,15 @@ def _no_probe(mask: Any, epochs: int) -> float:
     raise ValueError("agent: nobody can try masks out beforehand in a stream of tasks")
 
 
-class _StopAtTheEnd(BaseCallback):
-    """Ends Stable-Baselines3's learning with the last task."""
-
-    def __init__(self, recorded: RecordedTasks) -> None:
-        super().__init__()
-        self.recorded = recorded
-
-    def _on_step(self) -> bool:
-        return not self.recorded.done
-
-
 def _learn(
-    recorded: RecordedTasks, trial: ContinualTrial, spec: AgentSpec, folder: Path | None
+    recorded: RecordedTasks, trial: ContinualTrial, spec: AgentSpec, run: Resumption
 ) -> None:
     """Stable-Baselines3 drives; one policy goes through all tasks."""
     env = SB3VecEnv(recorded)
     model = make_learner(trial.trial, spec, env)
     recorded.reset(seed=trial.seed)
     env.seed(trial.seed)
+    folder = run.folder
     model.set_logger(
         configure(str(folder / "tensorboard"), ["tensorboard"]) if folder else Logger(None, [])
     )
@@ -122,7 +130,8 @@ def _learn(
     queries = sum(2 * len(training_rows(config, tasks, task)) for task in range(len(tasks)))
     # Schedules run over about the stream; the callback ends it.
     budget = round(config.task_epochs * queries)
-    model.learn(budget + recorded.num_envs, callback=_StopAtTheEnd(recorded), log_interval=8)
+    watch = Watch(run, "teaching", env, lambda: recorded.done)
+    watch.learn(model, budget + recorded.num_envs)
 
 
 def finished_continual(folder: Path, trial: ContinualTrial) -> dict[str, Any] | None:
@@ -144,4 +153,5 @@ def finished_continual(folder: Path, trial: ContinualTrial) -> dict[str, Any] | 
         raise ValueError(
             f"{path} comes from another configuration than the one asked for; choose another --out"
         )
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
     return result

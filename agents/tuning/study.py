@@ -6,7 +6,7 @@ What a choice is worth is the best valid MRR of its students.
 from __future__ import annotations
 
 import json
-import time
+import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing, contextmanager
@@ -29,14 +29,15 @@ from tqdm import tqdm
 
 from agents.hyperparameters import Sections
 from agents.machine import provenance
+from agents.resuming import FOLDER, Resumption
 from agents.trial import train_student
-from agents.trial_config import fill_caches, hyperparameters_of
+from agents.trial_config import checkpoint_key, fill_caches, hyperparameters_of
 from agents.tuning.config import FORMAT, TuningConfig, check_tuning
 from agents.tuning.space import Options, Parameter, Range, Space, by_section, flat
 from agents.workers import interrupts_wait, worker_pool
 from dsom_env.classroom import derived_seed
 from dsom_env.config import DSoMConfig
-from graphs.files import atomic_write, refusing
+from graphs.files import atomic_write, refusing, sweep
 from graphs.numbers import DivergedError
 
 JOURNAL = "journal.log"
@@ -65,7 +66,10 @@ class Outcome:
 
 
 def run_choice(
-    config: TuningConfig, parameters: Sections, report: Callable[[int, float], bool]
+    config: TuningConfig,
+    parameters: Sections,
+    report: Callable[[int, float], bool],
+    checkpoints: Path | None = None,
 ) -> Outcome:
     """Train a student from each seed, one after the other.
 
@@ -76,9 +80,12 @@ def run_choice(
             the value is the sum of the best valid MRRs so far, by the number of *all* seeds:
             it only grows, means the same at the same step of every choice, and ends as the
             objective. Says whether to give the choice up.
+        checkpoints: folder in which a choice that was killed is found again by what was chosen, for
+            the next choice that is the same; None for no such thing.
     """
-    started = time.perf_counter()
     best: list[float] = []
+    runs: list[Resumption] = []
+    seconds: list[float] = []
     epochs, last = config.trial.epochs, config.trial.epochs * len(config.seeds)
 
     def on_epoch(epoch: int, mrr: float) -> None:
@@ -88,13 +95,20 @@ def run_choice(
             raise optuna.TrialPruned
 
     def outcome(pruned: bool = False, error: str | None = None) -> Outcome:
-        return Outcome(tuple(best), round(time.perf_counter() - started, 2), pruned, error)
+        seconds.extend(run.seconds for run in runs[len(seconds) :])
+        for run in runs:
+            run.remove()
+        return Outcome(tuple(best), round(sum(seconds), 2), pruned, error)
 
     try:
         for seed in config.seeds:
             best.append(0.0)
             trial = replace(config.trial, seed=seed, changes=parameters)
-            train_student(trial, on_epoch=on_epoch).recorded.close()
+            folder = checkpoints / trial.key if checkpoints else None
+            runs.append(Resumption(None, folder, checkpoint_key(trial)))
+            trained = train_student(trial, runs[-1], on_epoch)
+            seconds.append(trained.seconds)
+            trained.recorded.close()
     except optuna.TrialPruned:
         return outcome(pruned=True)
     except DivergedError as error:
@@ -130,6 +144,7 @@ def tune(
     key = config.key
     _be_silent()
     out.mkdir(parents=True, exist_ok=True)
+    sweep(out)
     study = _open_study(config, key, out)
     # Once here, so that the workers find everything in the cache.
     graph, _ = fill_caches([config.trial], quiet)
@@ -160,6 +175,8 @@ def tune(
         _fail_running(study)
         write()
         raise
+    # Of choices that nobody made again.
+    shutil.rmtree(out / FOLDER, ignore_errors=True)
     return write()
 
 
@@ -207,8 +224,9 @@ def _drop_torn_line(path: Path) -> None:
 
 
 def _storage(path: Path) -> JournalStorage:
-    # The lock that works on Windows, too.
-    return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+    # The lock that works on Windows, too. Who holds it for seconds was killed as it wrote a line.
+    lock = JournalFileOpenLock(str(path), grace_period=3)
+    return JournalStorage(JournalFileBackend(str(path), lock))
 
 
 def _pruner(config: TuningConfig) -> optuna.pruners.BasePruner:
@@ -306,7 +324,7 @@ def _run_in_worker(
         storage.set_trial_intermediate_value(trial_id, step, value)
         return study.pruner.prune(study, storage.get_trial(trial_id))
 
-    return run_choice(config, parameters, report)
+    return run_choice(config, parameters, report, journal.parent / FOLDER)
 
 
 def _tell(study: optuna.Study, trial: optuna.Trial, future: Future[Outcome]) -> None:

@@ -1,6 +1,8 @@
 """Trials and comparisons: fair, repeatable, resumable."""
 
+import itertools
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from agents.trial_config import TrialConfig, rehearsal_of, resolve
 from dsom_env.rewards import REWARDS
 from dsom_env.sb3 import SB3VecEnv
 from graphs import load_graph, save_graph
+from students.checkpoints import Checkpoints
 from students.evaluation import evaluate_ranking
 from students.registry import STUDENTS
 from teachers.registry import TEACHERS
@@ -31,15 +34,32 @@ def without_time(result: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in result.items() if key != "seconds"}
 
 
+@pytest.fixture
+def killed_after_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """A trial that ends without a goodbye, after a checkpoint now and then."""
+    opportunities = itertools.count()
+    monkeypatch.setattr(Checkpoints, "due", lambda self: next(opportunities) % 7 == 0)
+
+    def kill(epoch: int, mrr: float) -> None:
+        raise KeyboardInterrupt
+
+    def run(config: TrialConfig) -> dict[str, Any]:
+        with pytest.raises(KeyboardInterrupt):
+            run_trial(config, tmp_path, kill)
+        assert list(tmp_path.glob("checkpoints/*"))
+        return run_trial(config, tmp_path)
+
+    return run
+
+
 @pytest.mark.parametrize("agent", [*AGENTS, "single:text"])
-def test_every_agent_is_repeatable_and_spends_the_same_budget(
-    agent: str, small_trial: dict[str, Any]
+def test_every_agent_is_repeatable_even_when_killed_and_spends_the_same_budget(
+    agent: str, small_trial: dict[str, Any], killed_after_an_epoch: Callable[..., Any]
 ) -> None:
     config = TrialConfig(agent, seed=1, **small_trial)
     first = run_trial(config)
     torch.rand(3)  # what ran before must not matter
-    second = run_trial(config)
-    assert without_time(first) == without_time(second)
+    assert without_time(first) == without_time(killed_after_an_epoch(config))
     graph = load_graph(SMALL)
     assert first["student_steps"] == round(2 * 2 * len(graph.triples["train"]) / 64)
     assert first["curves"]["epoch"] == [1, 2]

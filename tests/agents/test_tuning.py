@@ -47,12 +47,12 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[[Curve], list[float]]:
     def install(curve: Curve) -> list[float]:
         seen: list[float] = []
 
-        def train(config: TrialConfig, on_epoch: Any) -> Any:
+        def train(config: TrialConfig, run: Any, on_epoch: Any) -> Any:
             gamma = config.changes["environment"]["gamma"]
             seen.append(gamma)
             for epoch in range(1, config.epochs + 1):
                 on_epoch(epoch, curve(gamma, config.seed, epoch))
-            return SimpleNamespace(recorded=SimpleNamespace(close=lambda: None))
+            return SimpleNamespace(recorded=SimpleNamespace(close=lambda: None), seconds=0.0)
 
         monkeypatch.setattr(agents.tuning.study, "train_student", train)
         return seen

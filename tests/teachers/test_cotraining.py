@@ -196,7 +196,7 @@ def test_what_is_not_finite_stops_before_any_update(
         return (teacher * torch.nan, *others)
 
     monkeypatch.setattr(world.objective, "_pulls", broken)
-    before = world.snapshot()[0]
+    before = world.parameters()[0]
     with pytest.raises(DivergedError, match="pull"):
         world.learn(small_graph.queries("train")[np.arange(64)])
     for name, value in world.trainers[0].scorer.state_dict().items():
