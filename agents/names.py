@@ -1,10 +1,11 @@
-"""How agents are named: `ppo`, `single:<teacher>`, `all-then-none`, `ppo@short`, a variant."""
+"""How agents are named: `ppo`, `single:<teacher>`, `trained:<folder>`, `ppo@short`, a variant."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 SINGLE = "single:"
+TRAINED = "trained:"
 THEN = "-then-"
 VARIANT = "@"
 
@@ -21,4 +22,6 @@ def is_variant(agent: str) -> bool:
 
 def folder_of(out: Path, agent: str, seed: int) -> Path:
     """Where the files of a trial of the comparison in `out` are."""
-    return out / "trials" / agent.replace(":", "-") / str(seed)
+    # A trained agent has a path in its name.
+    named = agent.replace(":", "-").replace("/", "-").replace("\\", "-")
+    return out / "trials" / named / str(seed)

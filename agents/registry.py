@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from sb3_contrib import QRDQN, TRPO, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 
 from agents.bandits import LinearThompson, LinUCB, NeuralEpsilonGreedy
+from agents.frozen import Frozen
 from agents.mtkd_rl import MTKDRL
-from agents.names import SINGLE, THEN, base_agent
+from agents.names import SINGLE, THEN, TRAINED, base_agent
 from agents.oracles import GreedyOracle, PlantedOracle, RelationOracle, Tabular
 from agents.policies import (
     BestTeacher,
@@ -33,7 +34,9 @@ from agents.rl_kd import RLKD
 from agents.senior import Senior
 from agents.stacking import Stacked
 from agents.td3 import BoundedTD3
+from agents.trained import OF_A_POLICY, folder_of_trained, read_trained
 from dsom_env.config import ACTION_MODES
+from dsom_env.vector_env import DSoMVectorEnv
 from graphs.naming import unknown
 
 
@@ -72,6 +75,12 @@ class AgentSpec:
         arguments: what a search space or a variant may name in section `algorithm`, beside what
             the YAML does.
         constraint: see `Constraint`; None where everything fits.
+        environment: arguments of the environment that a policy needs, by name; a learner's are in
+            its YAML.
+        check: raises ValueError for an environment that a policy cannot choose in; None where it
+            can in any.
+        code: hash of what else decides its choices, as the weights of a trained agent; None for
+            nothing.
     """
 
     summary: str
@@ -84,6 +93,9 @@ class AgentSpec:
     cross_fitted: bool = False
     arguments: frozenset[str] = frozenset()
     constraint: Constraint | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    check: Callable[[DSoMVectorEnv], None] | None = None
+    code: str | None = None
 
 
 def _sb3(algorithm: type[Any]) -> Callable[..., Any]:
@@ -295,7 +307,7 @@ def _then(early: AgentSpec, late: AgentSpec, name: str) -> AgentSpec:
         ValueError: one of them learns, or has teachers of its own.
     """
     first, second = early.policy, late.policy
-    if first is None or second is None or early.teachers or late.teachers:
+    if first is None or second is None or any(s.teachers or s.check for s in (early, late)):
         raise ValueError(f"{name}: both must be agents that do not learn and choose from all")
     return AgentSpec(
         f"{early.summary}; after half of the budget: {late.summary}",
@@ -305,15 +317,42 @@ def _then(early: AgentSpec, late: AgentSpec, name: str) -> AgentSpec:
     )
 
 
+def _trained(name: str) -> AgentSpec:
+    """`trained:<folder>`, or the name of one that ships."""
+    folder = folder_of_trained(name.removeprefix(TRAINED))
+    about = read_trained(folder)
+    learner = AGENTS[base].learner if (base := base_agent(about.agent)) in AGENTS else None
+    if learner is None:
+        learners = [known for known, spec in AGENTS.items() if spec.learner]
+        raise unknown(f"{folder}: agent", about.agent, learners)
+    return AgentSpec(
+        f"{about.agent} as it was trained on {about.dataset}",
+        policy=lambda: Frozen(name, folder, about, learner),
+        environment={k: about.environment[k] for k in OF_A_POLICY if k != "action_mode"},
+        check=lambda env: about.check(name, env),
+        code=about.sha256,
+    )
+
+
+def known_spec(name: str) -> AgentSpec | None:
+    """The agent called `name`, where it is the same whoever teaches; None for one that is not."""
+    name = base_agent(name)
+    return _trained(name) if name.startswith(TRAINED) else AGENTS.get(name)
+
+
 def agent_spec(name: str, teachers: tuple[str, ...]) -> AgentSpec:
     """The agent called `name`, or that which it is a variant of.
 
-    `single:<one of teachers>` is an agent too, and so is `a-then-b` of any two that do not learn.
+    `single:<one of teachers>` is an agent too, `trained:<folder>`, and `a-then-b` of any two that
+    do not learn.
 
     Raises:
         ValueError: no such agent; names the nearest one.
+        FileNotFoundError: no such trained agent.
     """
     name = base_agent(name)
+    if name.startswith(TRAINED):
+        return _trained(name)
     early, separator, late = name.partition(THEN)
     if separator:
         return _then(agent_spec(early, teachers), agent_spec(late, teachers), name)

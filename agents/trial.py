@@ -12,7 +12,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import safetensors.torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
@@ -23,6 +22,7 @@ from agents.calibration import calibrate, learned_preferences
 from agents.hyperparameters import algorithm_arguments
 from agents.recording import RecordedStudent, open_writer
 from agents.registry import AgentSpec
+from agents.trained import OF_A_POLICY, TrainedAgent, save_trained
 from agents.trial_config import (
     FORMAT,
     TrialConfig,
@@ -70,7 +70,7 @@ def train_student(
 
     Args:
         config: what to run.
-        folder: gets the agent's `policy.safetensors` and TensorBoard files; None writes nothing.
+        folder: gets the agent (`agents.trained`) and TensorBoard files; None writes nothing.
         on_epoch: called with (epoch, valid MRR); what it raises ends the training.
 
     Raises:
@@ -98,9 +98,9 @@ def run_trial(
 
     Args:
         config: what to run.
-        folder: gets `result.json`, `answers.json`, `student.safetensors`, the agent's
-            `policy.safetensors` and TensorBoard files; None writes nothing. Of a trial that
-            diverges, only the best student before and the TensorBoard files.
+        folder: gets `result.json`, `answers.json`, `student.safetensors`, a learning agent's
+            `policy.safetensors` and `agent.json`, and TensorBoard files; None writes nothing. Of a
+            trial that diverges, only the best student before and the TensorBoard files.
         on_epoch: called with (epoch, valid MRR).
 
     Returns:
@@ -387,8 +387,7 @@ def _run_learner(
         "calibration": calibrate(recorded.classroom, preferences, kind, config.seed),
     }
     if folder:
-        weights = {k: v.contiguous() for k, v in model.policy.state_dict().items()}
-        atomic_write(folder / "policy.safetensors", safetensors.torch.save(weights))
+        save_trained(folder, about_agent(config, recorded.classroom), model.policy.state_dict())
 
     def would_choose(asked: Classroom, lesson: Lesson) -> NDArray[np.float64] | None:
         # Of queries that are not taught there is no estimate of what co-trained teachers share.
@@ -397,3 +396,24 @@ def _run_learner(
         return learned_preferences(model, asked, mode)[0](lesson)
 
     return recorded, extras, would_choose
+
+
+def about_agent(config: TrialConfig, classroom: Classroom) -> TrainedAgent:
+    """What the agent of a trial is, without the hash of its weights."""
+    environment, parameters = classroom.config, hyperparameters_of(config)
+    return TrainedAgent(
+        agent=config.agent,
+        seed=config.seed,
+        dataset=config.dataset,
+        graph=classroom.graph.fingerprint,
+        relations=classroom.graph.relation_labels,
+        epochs=config.epochs,
+        batch=config.batch,
+        teachers=classroom.teachers,
+        columns=classroom.observer.columns.names,
+        environment={name: getattr(environment, name) for name in OF_A_POLICY},
+        horizon=environment.horizon,
+        algorithm=parameters["algorithm"],
+        policy=parameters["policy"],
+        sha256="",
+    )

@@ -19,10 +19,11 @@ from agents.hyperparameters import (
 )
 from agents.names import base_agent, is_variant
 from agents.oracles import strangers_folds
-from agents.registry import AGENTS, AgentSpec, agent_spec
+from agents.registry import AgentSpec, agent_spec, known_spec
 from dsom_env.config import FROZEN_REWARDS, MOST_BATCH, MOST_STEPS, DSoMConfig
 from dsom_env.rewards import REWARDS
 from dsom_env.stream import taught_graph
+from dsom_env.vector_env import DSoMVectorEnv
 from graphs import MultimodalGraph, load_graph
 from graphs.files import config_hash
 from graphs.naming import unknown
@@ -104,7 +105,7 @@ class TrialConfig:
 
 def _plugged_in(config: TrialConfig) -> dict[str, str]:
     """Hashes by name of what takes part, or may, and does not come from these packages."""
-    spec = AGENTS.get(base_agent(config.agent))
+    spec = known_spec(config.agent)
     things: dict[str, Any] = {}
     if spec is not None:
         things["agent"] = spec.policy or spec.learner
@@ -121,6 +122,8 @@ def _plugged_in(config: TrialConfig) -> dict[str, str]:
     code |= {f"teacher {name}": junior_key(name) for name in teachers if is_junior(name)}
     if spec is not None and spec.hyperparameters is not None:
         code["hyperparameters"] = spec.hyperparameters
+    if spec is not None and spec.code is not None:
+        code["weights"] = spec.code
     return code
 
 
@@ -142,7 +145,9 @@ def resolve(config: TrialConfig) -> tuple[AgentSpec, tuple[str, ...]]:
         raise ValueError(f"{config.agent}: a variant needs changes of {base_agent(config.agent)}")
     # The values, which a learner's YAML and the changes have a say in.
     environment = environment_of(config)
-    _teachers_of(config, environment)
+    env = _made(config, environment)
+    if spec.check is not None:
+        spec.check(env)
     if not environment.get("cotrain", True):
         raise ValueError("cotrain: a trial needs a student that learns, got False")
     if spec.learner:
@@ -158,11 +163,15 @@ def resolve(config: TrialConfig) -> tuple[AgentSpec, tuple[str, ...]]:
 
 
 def _teachers_of(config: TrialConfig, environment: Mapping[str, Any]) -> tuple[str, ...]:
-    """The teachers of the environment, which refuses what it cannot be made of."""
+    return _made(config, environment).teachers
+
+
+def _made(config: TrialConfig, environment: Mapping[str, Any]) -> DSoMVectorEnv:
+    """The environment, which refuses what it cannot be made of, and has not begun."""
     arguments = {"dataset": config.dataset, "teachers": config.teachers, **environment}
     env: Any = gym.make_vec("DSoM-v0", num_envs=config.batch, **arguments)
-    teachers: tuple[str, ...] = env.unwrapped.teachers
-    return teachers
+    made: DSoMVectorEnv = env.unwrapped
+    return made
 
 
 def changeable(config: TrialConfig, spec: AgentSpec) -> dict[str, set[str]]:
@@ -260,7 +269,7 @@ def fill_caches(
 def hyperparameters_of(config: TrialConfig) -> Sections:
     """What a learner's YAML says of the trial's dataset, and the trial's changes, which win."""
     name = base_agent(config.agent)
-    spec = AGENTS.get(name)
+    spec = known_spec(name)
     merged: Sections = {section: {} for section in SECTIONS}
     if spec is not None and spec.learner is not None:
         dataset = load_graph(config.dataset).name
@@ -277,7 +286,7 @@ def environment_of(config: TrialConfig) -> dict[str, Any]:
     Nobody judges teachers for agents that do not learn, unless that is settled: they neither look
     at the state nor learn from rewards, and cross-fitted teachers cost as many trainings as folds.
     """
-    spec = AGENTS.get(base_agent(config.agent))
+    spec = known_spec(config.agent)
     learns = spec is not None and spec.learner is not None
-    usual = {} if learns else {"judged_folds": None}
+    usual = {} if learns else {"judged_folds": None, **(spec.environment if spec else {})}
     return usual | hyperparameters_of(config)["environment"] | config.settled

@@ -7,7 +7,7 @@ from typing import Any
 
 from agents.headroom import head_room, oracles_of, own_soft_label
 from agents.hyperparameters import soft_label_changes
-from agents.names import base_agent
+from agents.names import TRAINED, base_agent
 
 CONTROLS = ("all", "random", "random:once", "cycle", "smooth", "fixed", "single:best")
 LEARNERS = ("reinforce", "a2c", "ppo", "dqn", "sac", "td3")
@@ -197,9 +197,9 @@ def terminal_table(results: dict[str, Any]) -> str:
     learners = learners_of(results)
     for row in results["summary"]:
         agent = row["agent"]
-        # Whoever learns must hold its ground against every control, the others against `all`, and
-        # a variant against what it varies.
-        if agent in learners:
+        # Whoever learns, or has learned, must hold its ground against every control, the others
+        # against `all`, and a variant against what it varies.
+        if agent in learners or agent.startswith(TRAINED):
             lines += _wrapped(against_controls(row, rivals_of(results, agent)))
         elif base_agent(agent) in row["differences"]:
             lines.append(compared(row, base_agent(agent)))
