@@ -12,12 +12,12 @@ VARIANT = "@"
 
 def base_agent(agent: str) -> str:
     """The agent that a variant varies; any other is its own."""
-    return agent.partition(VARIANT)[0]
+    return agent.partition(VARIANT)[0] if is_variant(agent) else agent
 
 
 def is_variant(agent: str) -> bool:
-    """Whether it is a variant of another agent."""
-    return VARIANT in agent
+    """Whether it is a variant of another agent; the path of a trained one may look like it."""
+    return VARIANT in agent and not agent.startswith(TRAINED)
 
 
 def folder_of(out: Path, agent: str, seed: int) -> Path:

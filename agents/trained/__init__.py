@@ -159,17 +159,16 @@ def read_trained(folder: Path) -> TrainedAgent:
 def _parsed(document: Any) -> TrainedAgent:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ValueError(f"not a trained agent of format {FORMAT}")
-    kinds = {
-        "str": str,
-        "int": int,
-        "tuple[str, ...]": list,
-        "dict[str, Any]": dict,
-    }
+    kinds: dict[str, type[Any]] = {"str": str, "int": int, "dict[str, Any]": dict}
     found: dict[str, Any] = {}
     for field in fields(TrainedAgent):
-        value, kind = document.get(field.name), kinds[str(field.type)]
-        words = kind is list and not all(isinstance(part, str) for part in value or [])
-        if not isinstance(value, kind) or isinstance(value, bool) or words:
+        value: Any = document.get(field.name)
+        # What is no name, number or mapping is a list of names.
+        kind = kinds.get(str(field.type), list)
+        fits = isinstance(value, kind) and not isinstance(value, bool)
+        if fits and kind is list:
+            fits = all(isinstance(part, str) for part in value)
+        if not fits:
             raise ValueError(
                 f"not a trained agent: expected {field.type} under {field.name!r}, got "
                 f"{shown(value)}"
