@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
         description=__doc__,
         epilog=f"agents:\n{zoo}\n  single:T         the teacher T alone\n"
+        "  trained:PATH     what an agent in the folder PATH has learned, or one that ships\n"
         "  a-then-b         a for half of the budget, then b; of agents that do not learn\n"
         "  A@NAME           the variant NAME of the agent A in --variants",
         formatter_class=argparse.RawDescriptionHelpFormatter,

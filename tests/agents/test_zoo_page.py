@@ -20,7 +20,7 @@ LEARNERS = [name for name, spec in AGENTS.items() if spec.learner]
 
 
 def test_every_agent_has_a_row_and_every_row_an_agent() -> None:
-    assert set(ROWS) == {f"`{name}`" for name in (*AGENTS, "single:<teacher>")}
+    assert set(ROWS) == {f"`{name}`" for name in (*AGENTS, "single:<teacher>", "trained:<folder>")}
 
 
 @pytest.mark.parametrize("agent", LEARNERS)
