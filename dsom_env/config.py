@@ -68,6 +68,14 @@ _DEVICE = re.compile(r"auto|(cpu|cuda|mps|xpu)(:[0-9]{1,2})?")
 MOST_BATCH = 2**18
 
 
+class UnknownKeywordError(ValueError, TypeError):
+    """A keyword that does not exist.
+
+    It is a `TypeError` too, and in Python's own words: TorchRL's `GymEnv` tries `frameskip` first,
+    and looks whether it is refused like that.
+    """
+
+
 @dataclass(frozen=True)
 class DSoMConfig:
     """Arguments of the environment; all JSON types, so that a spec can be saved.
@@ -352,12 +360,14 @@ class DSoMConfig:
         """A config from keyword arguments.
 
         Raises:
-            ValueError: a keyword does not exist; names the nearest one that does.
+            UnknownKeywordError: a keyword does not exist; names the nearest one that does.
         """
         valid = [field.name for field in dataclasses.fields(cls)]
         for name in kwargs:
             if name not in valid:
-                raise unknown("keyword", name, valid)
+                raise UnknownKeywordError(
+                    f"{unknown('keyword', name, valid)} (unexpected keyword argument {name!r})"
+                )
         return cls(**kwargs)
 
     def to_json(self) -> Mapping[str, Any]:

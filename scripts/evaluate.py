@@ -47,6 +47,11 @@ def parser() -> argparse.ArgumentParser:
         help="agents that it is compared with (default: all,random)",
     )
     agent.add_argument("--out", type=Path, help="folder; the same one resumes (default: none)")
+    agent.add_argument(
+        "--record",
+        type=Path,
+        help="JSON file of what came out, as those that ship have beside them",
+    )
     agent.add_argument("--jobs", type=int, help="processes (default: one per core)")
     agent.add_argument("--quiet", action="store_true", help="no progress bars")
     add_environment_arguments(agent)
@@ -64,7 +69,17 @@ def main() -> int:
         if arguments.split is not None or arguments.by_relation:
             raise ValueError("--split and --by-relation are about a student, --agent about others")
         return evaluate_agent(arguments)
-    for name in ("seeds", "beside", "out", "jobs", "dataset", "teachers", "epochs", "batch"):
+    for name in (
+        "seeds",
+        "beside",
+        "out",
+        "record",
+        "jobs",
+        "dataset",
+        "teachers",
+        "epochs",
+        "batch",
+    ):
         if getattr(arguments, name) != command.get_default(name):
             raise ValueError(f"--{name} is about --agent; a student is what it is")
     if arguments.reward or arguments.settings or arguments.quiet:
@@ -90,6 +105,7 @@ def evaluate_agent(arguments: argparse.Namespace) -> int:
     """Compare `trained:PATH` with others, on the same seeds."""
     from agents.comparison import ComparisonConfig, compare
     from agents.names import TRAINED
+    from agents.trained import write_record
     from agents.trial_config import TrialConfig
     from agents.verdicts import terminal_table
 
@@ -104,6 +120,8 @@ def evaluate_agent(arguments: argparse.Namespace) -> int:
         with resumable(out / "results.json") if kept else nullcontext():
             results = compare(config, out, arguments.jobs, arguments.quiet)
     print(terminal_table(results))
+    if arguments.record is not None and not results["failures"]:
+        write_record(arguments.record, results, agents[-1])
     if kept:
         print(f"\nreport:      {out / 'report.html'}")
     return 1 if results["failures"] else 0

@@ -1,14 +1,16 @@
 """Trained agents in a folder: `policy.safetensors`, and `agent.json`, which says what it decides.
 
 Whoever trains one (`scripts/train.py`, `compare.py`) leaves such a folder; those beside this module
-ship. `trained:<folder>` is then an agent that chooses and learns no more (`agents.frozen`).
+ship. `trained:<folder>` is then an agent that chooses and learns no more (`agents.frozen`). Beside
+those that ship, `recorded.json` says what came of it (`scripts/evaluate.py --record`), and a test
+that it still does.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from graphs.text_files import read_json
 FORMAT = 1
 ABOUT = "agent.json"
 WEIGHTS = "policy.safetensors"
+RECORD = "recorded.json"
 # Arguments of the environment by which a policy sees and acts; all others are the student's.
 OF_A_POLICY = ("hide", "relation_code", "judged_folds", "action_mode", "allow_empty")
 _NUMBERED = "relation_code_"
@@ -208,3 +211,27 @@ def read_weights(folder: Path, about: TrainedAgent) -> dict[str, Tensor]:
         if not bool(values.isfinite().all()):
             raise ValueError(f"{path}: expected finite numbers, got others in {name!r}")
     return weights
+
+
+def write_record(path: Path, results: Mapping[str, Any], agent: str) -> None:
+    """Write what came of a trained agent in a comparison, so that it can be seen to come again.
+
+    Args:
+        path: JSON file.
+        results: content of `results.json`.
+        agent: the trained one, by its name there.
+    """
+    runs = [
+        {
+            "seed": run["seed"],
+            "valid_mrr": run["valid"]["mrr"],
+            "test_mrr": run["test"]["mrr"],
+            "mask_by_relation": run["mask_by_relation"],
+        }
+        for run in results["runs"]
+        if run["agent"] == agent
+    ]
+    names = ("dataset", "epochs", "batch", "environment", "reward", "teachers")
+    settings = {name: results["config"][name] for name in names}
+    document = {"trial": settings, "runs": runs, "provenance": results["provenance"]}
+    atomic_write(path, f"{json.dumps(document, indent=1, ensure_ascii=False)}\n".encode())
