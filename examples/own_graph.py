@@ -2,7 +2,7 @@
 
     python examples/own_graph.py
 
-Writes forty-odd birds that answer each other's calls, with what each sounds like as features: a
+Writes 160 birds that answer each other's calls, with what each sounds like as features: a
 folder with `train.tsv`, `valid.tsv`, `test.tsv` (head, relation, tail by name, tabs between) and
 `modalities/sound.npz` (arrays `entities` and `features`). Entities that are not listed there are
 known to lack the modality; its name becomes a teacher. Then a student learns by itself, and another
@@ -22,7 +22,7 @@ from agents.trial_config import TrialConfig
 from graphs import load_graph
 
 
-def write_birds(folder: Path, birds: int = 120, songs: int = 6, seed: int = 0) -> None:
+def write_birds(folder: Path, birds: int = 160, songs: int = 20, seed: int = 0) -> None:
     """Write a graph: birds of song `k` answer those of another song, and so hearing is knowing."""
     rng = np.random.default_rng(seed)
     song = np.arange(birds) % songs
@@ -49,7 +49,7 @@ def write_birds(folder: Path, birds: int = 120, songs: int = 6, seed: int = 0) -
     )
 
 
-def main(epochs: int = 12, rank: int = 16, batch: int = 64) -> dict[str, Any]:
+def main(epochs: int = 12, rank: int = 8, batch: int = 64) -> dict[str, Any]:
     """Write the graph, train two students on it, print and return their results, by agent."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "birds"

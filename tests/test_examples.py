@@ -70,19 +70,20 @@ def test_the_page_on_plugging_in_links_to_examples_that_are_there() -> None:
 def test_the_right_masks_of_a_planted_graph_are_found(
     name: str, example: Load, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    budget: dict[str, Any] = {"dataset": SMALL, "epochs": 60, "teacher_rank": 8}
-    budget |= {"num_envs": 64} if name == "cleanrl_ppo" else {"batch": 64}
+    # Of every rollout PPO makes sixteen steps, and the plain loop one.
+    own = {"cleanrl_ppo": {"num_envs": 64, "epochs": 12}, "plain_loop": {"batch": 64, "epochs": 24}}
+    budget: dict[str, Any] = {"dataset": SMALL, "teacher_rank": 8, **own[name]}
     found = example(name).main(**budget)
     curves, tenth = found.get("taught", found), found["tenth"]
-    early, late = (np.mean(curves["wrong"][part]) for part in (slice(tenth), slice(-tenth, None)))
-    assert early > 0.4, "at first it guesses"
+    late = np.mean(curves["wrong"][-tenth:])
+    assert np.mean(curves["wrong"][:4]) > 0.4, "at first it guesses"
     assert late < 0.25
     assert np.mean(curves["reward"][-tenth:]) > np.mean(curves["reward"][:tenth])
     assert f"wrong choices {late:.2f}" in capsys.readouterr().out
 
 
 def test_own_graph_is_learned_by_hearing(example: Load) -> None:
-    results = example("own_graph").main(epochs=8, rank=8)
+    results = example("own_graph").main()
     assert set(results["all"]["mean_mask"]) == {"structure", "sound", "fused"}
     assert results["all"]["test"]["mrr"] > results["none"]["test"]["mrr"] + 0.05
 
@@ -112,7 +113,7 @@ def test_own_student_is_the_one_that_learns(example: Load) -> None:
 
 
 def test_own_reward_is_what_the_agent_learns(example: Load) -> None:
-    results = example("own_reward").main(**(TINY | {"epochs": 8}))
+    results = example("own_reward").main(**(TINY | {"epochs": 5}))
     rewards = results["ppo"]["curves"]["reward"]
     # A coin per teacher earns 1/16 · (4·1 + 6/2 + 4/3 + 1/4) = .536; one teacher, always, 1.
     assert rewards[0] < rewards[-1]
