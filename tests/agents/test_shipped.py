@@ -10,9 +10,9 @@ from agents.trial import run_trial
 from agents.trial_config import TrialConfig
 from graphs import load_graph
 
-# Of the student's valid and test MRR, which depend on the processor and the threads in their last
-# bits.
-TOLERANCE = 0.005
+# Of valid and test MRR. Their last bits depend on processor and threads: one thread and two differed
+# by 1.4e-6 on two cores of an Intel Xeon.
+TOLERANCE = 0.002
 
 
 def test_those_that_are_promised_ship_small() -> None:
