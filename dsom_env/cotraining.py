@@ -62,3 +62,5 @@ class CoTrainStudentVector(AnyVectorWrapper):
         _switch_on(base)
         self.feature_names = base.feature_names
         self.teachers = base.teachers
+        # Where Gymnasium's own vector environments have it, and TorchRL looks for it.
+        self.autoreset_mode = base.autoreset_mode

@@ -10,8 +10,8 @@ from agents.trial import run_trial
 from agents.trial_config import TrialConfig
 from graphs import load_graph
 
-# Of valid and test MRR. Their last bits depend on processor and threads: one thread and two differed
-# by 1.4e-6 on two cores of an Intel Xeon.
+# Of valid and test MRR. Their last bits depend on processor and threads: with one and two they
+# differed by 1.4e-6 on two cores of an Intel Xeon.
 TOLERANCE = 0.002
 
 
