@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.vector import AutoresetMode
 
+import dsom_env as _registration  # noqa: F401
 from agents.registry import AGENTS
 from dsom_env.rewards import REWARDS
 from graphs import load_graph
@@ -157,6 +160,13 @@ def test_rllib_steps_the_vector_environment_natively(example: Load) -> None:
     found = module.main(dataset=SMALL, **budget, **settings)
     assert found["updates"] >= 12 * 16
     assert np.mean(found["reward"][-3:]) > found["reward"][0]
+
+
+def test_what_torchrl_looks_for_is_there_also_without_it() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'frameskip'"):
+        gym.make("DSoM-v0", dataset=SMALL, frameskip=1)
+    venv: Any = gym.make_vec("DSoM-v0", num_envs=2, dataset=SMALL, autoreset_mode="disabled")
+    assert venv.autoreset_mode is AutoresetMode.DISABLED
 
 
 @pytest.mark.filterwarnings("ignore")
