@@ -19,6 +19,7 @@ from dsom_env.actions import action_masks, decode
 from dsom_env.sb3 import SB3VecEnv
 from graphs import load_graph
 from tests.agents.conftest import SMALL
+from tests.programs import program
 
 LEARNERS = [name for name, spec in AGENTS.items() if spec.learner]
 
@@ -209,3 +210,33 @@ def test_other_weights_are_another_trial(
 def test_its_trials_stay_in_the_folder_of_the_comparison(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "trained:a/../../../b", 0).resolve()
     assert folder.is_relative_to(tmp_path.resolve() / "trials")
+
+
+def test_evaluate_teaches_a_fresh_student_beside_others(trained: Path, tmp_path: Path) -> None:
+    record = tmp_path / "recorded.json"
+    settings = ("--set", "rank=8", "--set", "teacher_rank=8", "--batch", 64, "--epochs", 1)
+    asked = ("--dataset", SMALL, "--seeds", "5,", "--beside", "all", "--quiet", "--record", record)
+    done = program("evaluate.py", "--agent", trained, *asked, *settings)
+    assert done.returncode == 0, done.stderr
+    (run,) = json.loads(record.read_text("utf-8"))["runs"]
+    assert f"\ntrained:{trained}" in f"\n{done.stdout}"
+    assert f"{run['test_mrr']:.4f}" in done.stdout
+    assert run["seed"] == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "--agent with that of an agent"),
+        (["somewhere", "--agent", "emoji-ppo"], "--agent with that of an agent"),
+        (["--agent", "emoji-pppo"], "did you mean 'emoji-ppo'"),
+        (["--agent", "emoji-ppo", "--split", "valid"], "--split"),
+        (["--agent", "emoji-ppo", "--dataset", "planted-easy"], "relations apart"),
+        (["somewhere", "--epochs", "3"], "--epochs is about --agent"),
+    ],
+)
+def test_evaluate_refuses_what_contradicts_itself(arguments: list[str], says: str) -> None:
+    done = program("evaluate.py", *arguments)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
