@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -99,9 +100,27 @@ def submitit_workers(folder: Path, jobs: int | None, calls: int) -> Iterator[Sub
     logs = folder.resolve() / "submitit"
     workers = SubmititWorkers(Place.here(folder), logs, min(jobs, calls) if jobs else None)
     try:
-        yield workers
+        with _interrupts_heard():
+            yield workers
     except BaseException:
         workers.kill()
         raise
     workers.finish()
     shutil.rmtree(logs)
+
+
+@contextmanager
+def _interrupts_heard() -> Iterator[None]:
+    """Let processes that begin meanwhile end by Ctrl-C, by which local jobs are cancelled.
+
+    A shell lets what it puts into the background ignore it, and that is inherited.
+    """
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if not ignored or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

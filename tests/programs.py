@@ -42,5 +42,7 @@ def program(name: str, *arguments: object, cwd: Path = ROOT) -> subprocess.Compl
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         finally:
+            # What bench.py does to the whole process must not reach the tests after it.
             torch.set_num_threads(threads)
+            torch.set_flush_denormal(False)
     return subprocess.CompletedProcess(command, code, said.getvalue(), complained.getvalue())
