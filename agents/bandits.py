@@ -26,6 +26,7 @@ from agents.per_query import (
     hidden_sizes,
     make_network,
     require,
+    require_positive,
 )
 from graphs.numbers import is_number
 
@@ -204,7 +205,7 @@ class LinearBandit(Bandit):
         super().__init__(env, seed)
         curious = is_number(exploration) and exploration >= 0
         require("exploration", exploration, curious, "a number ≥ 0")
-        require("ridge", ridge, is_number(ridge) and ridge > 0, "a positive number")
+        require_positive("ridge", ridge)
         require("memory", memory, is_number(memory) and 0 < memory <= 1, "a number in (0, 1]")
         if policy_kwargs:
             raise ValueError(f"a linear bandit has no network: no {', '.join(policy_kwargs)}")
@@ -307,8 +308,7 @@ class NeuralEpsilonGreedy(Bandit):
             ("final_epsilon", final_epsilon),
         ):
             require(name, share, is_number(share) and 0 <= share <= 1, "a number in [0, 1]")
-        positive = is_number(learning_rate) and learning_rate > 0
-        require("learning_rate", learning_rate, positive, "a positive number")
+        require_positive("learning_rate", learning_rate)
         hidden = hidden_sizes(policy_kwargs)
         self.batch_size, self.gradient_steps = batch_size, gradient_steps
         self.exploration_fraction, self.final_epsilon = exploration_fraction, final_epsilon

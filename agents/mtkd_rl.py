@@ -17,9 +17,8 @@ from agents.per_query import (
     as_tensor,
     hidden_sizes,
     make_network,
-    require,
+    require_positive,
 )
-from graphs.numbers import is_number
 
 
 class MTKDRL(PerQueryLearner):
@@ -61,8 +60,7 @@ class MTKDRL(PerQueryLearner):
         policy_kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(env, seed)
-        positive = is_number(learning_rate) and learning_rate > 0
-        require("learning_rate", learning_rate, positive, "a positive number")
+        require_positive("learning_rate", learning_rate)
         base = env.venv.unwrapped
         teachers = base.teachers
         space = env.action_space

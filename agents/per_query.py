@@ -19,6 +19,7 @@ from stable_baselines3.common.logger import Logger
 from torch import Tensor, nn
 
 from dsom_env.sb3 import SB3VecEnv
+from graphs.numbers import is_number
 
 Observations = NDArray[np.float32]
 
@@ -190,6 +191,15 @@ def hidden_sizes(policy_kwargs: dict[str, Any] | None) -> list[int]:
     if not isinstance(sizes, list) or not all(type(size) is int and size > 0 for size in sizes):
         raise ValueError(f"net_arch must be a list of whole numbers above 0, got {sizes!r}")
     return sizes
+
+
+def require_positive(name: str, value: Any) -> None:
+    """Refuse the value of an argument that is no positive number.
+
+    Raises:
+        ValueError: it is none.
+    """
+    require(name, value, is_number(value) and value > 0, "a positive number")
 
 
 def require(name: str, value: object, fine: bool, expected: str) -> None:

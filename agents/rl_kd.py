@@ -18,6 +18,7 @@ from agents.per_query import (
     hidden_sizes,
     make_network,
     require,
+    require_positive,
 )
 from graphs.numbers import is_number
 
@@ -59,8 +60,7 @@ class RLKD(PerQueryLearner):
         policy_kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(env, seed)
-        positive = is_number(learning_rate) and learning_rate > 0
-        require("learning_rate", learning_rate, positive, "a positive number")
+        require_positive("learning_rate", learning_rate)
         fine = is_number(ent_coef) and ent_coef >= 0
         require("ent_coef", ent_coef, fine, "a number ≥ 0")
         self.ent_coef = ent_coef

@@ -95,7 +95,7 @@ class Agent(nn.Module):
 
 def train(args: Args) -> dict[str, Any]:
     """Teach one student; per update the mean `reward` and share of `wrong` choices; its `mrr`."""
-    torch.manual_seed(args.seed)
+    torch.manual_seed(args.seed)  # the whole program's: a library must not, a program may
     rng = np.random.default_rng(args.seed)
     envs: Any = gym.make_vec("DSoM-v0", num_envs=args.num_envs, **args.environment())
     first, _ = envs.reset(seed=args.seed)

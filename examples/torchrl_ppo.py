@@ -81,7 +81,7 @@ def main(
     **settings: Any,
 ) -> dict[str, Any]:
     """Train, print what came out, and return it; `settings` are of the environment."""
-    torch.manual_seed(seed)
+    torch.manual_seed(seed)  # TorchRL's modules draw from the global generator alone
     scalar = one_at_a_time(dataset, **settings)
     print(
         f"GymEnv: {len(scalar)} queries, one at a time, reward "

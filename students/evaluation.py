@@ -16,11 +16,10 @@ from torch import Tensor
 from graphs import MultimodalGraph
 from graphs.csr import IntArray, KeyedLists
 from graphs.graph import Queries
+from students.devices import elements_at_once
 
 # Scores that are compared at a time, so that they are still in a cache when they are counted.
 _RANKED_ELEMENTS = 2**18
-# And on other devices than a CPU, which want much to do at a time.
-_RANKED_ELSEWHERE = 2**26
 # Known answers that are looked at at a time.
 _MOST_LISTED = 2**20
 # Most queries of one row that are compared with it at a time.
@@ -87,8 +86,7 @@ def _count(scores: Tensor, own: Tensor, row_of: Tensor) -> Tensor:
         row_of: int64 `[queries]`.
     """
     counts = torch.empty(len(own), dtype=torch.int64, device=scores.device)
-    most = _RANKED_ELEMENTS if scores.device.type == "cpu" else _RANKED_ELSEWHERE
-    step = max(most // scores.shape[1], 1)
+    step = max(elements_at_once(scores.device, _RANKED_ELEMENTS) // scores.shape[1], 1)
     for start in range(0, len(own), step):
         part = slice(start, start + step)
         block, mine = scores[row_of[part]], own[part, None]

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from graphs import Queries
+from students.devices import elements_at_once
 from students.scorer import Scorer
 
 # Logits of a block of rows: 16 MiB, which stay in a cache between the passes over them.
 BLOCK_ELEMENTS = 2**22
-# On a GPU, where every block costs the time of its launches: 512 MiB.
-BLOCK_ELEMENTS_ELSEWHERE = 2**27
 
 
 class Block(NamedTuple):
@@ -136,7 +135,7 @@ class Forward:
     def blocks(self) -> Iterator[Block]:
         """Ranges of rows whose logits fit a processor's cache, or a good part of a GPU's memory."""
         rows = len(self._vectors)
-        most = BLOCK_ELEMENTS if self.table.device.type == "cpu" else BLOCK_ELEMENTS_ELSEWHERE
+        most = elements_at_once(self.table.device, BLOCK_ELEMENTS)
         # Blocks of equal size: a small last one would run the products at a fraction of the speed.
         count = -(-rows // max(most // len(self.table), 1))
         edges = [rows * number // count for number in range(count + 1)]

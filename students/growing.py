@@ -51,7 +51,7 @@ def inherit(trainer: Trainer, previous: Scorer, sums: Mapping[str, Tensor] | Non
         # Gradients with respect to what is `factor` times as large are as much smaller.
         old_squares = None if sums is None else sums[name].to(value) / factor**2
         if name in new_owners:
-            kept, source = _matches(new_owners[name].cpu(), old_owners[name].cpu())
+            kept, source = _matches(new_owners[name], old_owners[name])
             value[kept] = factor * old[source].to(value)
             if old_squares is not None:
                 squares[kept] = old_squares[source]

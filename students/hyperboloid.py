@@ -21,14 +21,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from students.devices import elements_at_once
+
 # Candidates farther from the origin are where a geodesic of this length ends: cosh would overflow
 # at 88. (KGEmb's artanh cuts all distances at 12.2.)
 FARTHEST = 30.0
 # Elements that are passed over at a time, so that they stay in a core's own cache: without, fresh
 # memory for every intermediate result makes a distance five times as expensive.
 _CHUNK_ELEMENTS = 2**16
-# On a GPU every pass costs the time of its launch, and a row at a time would be thousands of them.
-_CHUNK_ELEMENTS_ELSEWHERE = 2**26
 
 
 class Rows(NamedTuple):
@@ -141,7 +141,7 @@ def _chunks(rows: Rows, waves: _Waves, products: Tensor) -> Iterator[_Chunk]:
 
 def _few(products: Tensor) -> int:
     """Rows of a chunk."""
-    most = _CHUNK_ELEMENTS if products.device.type == "cpu" else _CHUNK_ELEMENTS_ELSEWHERE
+    most = elements_at_once(products.device, _CHUNK_ELEMENTS)
     return max(min(most // products.shape[1], len(products)), 1)
 
 

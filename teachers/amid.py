@@ -175,6 +175,8 @@ class Objective(nn.Module):
 
     def _bounds(self, vectors: Sequence[Tensor], excluded: Tensor | None) -> list[Tensor]:
         teacher, *others = vectors
+        if excluded is not None:
+            excluded = excluded.to(teacher.device)
         pairs = zip(self.critics, others, strict=True)
         return [info_nce(critic(teacher, other), excluded) for critic, other in pairs]
 

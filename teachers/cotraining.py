@@ -122,7 +122,6 @@ class Cotraining:
         # The questions are the same for everybody; equal ones have equal vectors and count once.
         rows = forwards[0].row_of.cpu().numpy()
         excluded = share_an_answer(rows, queries.answers, len(forwards[0].firsts))
-        excluded = excluded.to(forwards[0].table.device)
         teacher, student, *auxiliary = (forward.vectors for forward in forwards)
         scale = min(self._seen / self._warmup, 1.0) if self._warmup else 1.0
         step = self.objective.step(Vectors(teacher, student, tuple(auxiliary)), excluded, scale)

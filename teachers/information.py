@@ -103,7 +103,6 @@ def pointwise_information(
         within = np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts)
         rows = order[starts[picked][place] + within]
         excluded = share_an_answer(place, queries.answers[rows], len(picked))
-        seen = vectors(queries[asked])
-        estimates = objective.estimates(seen, excluded.to(seen.teacher.device)).cpu()
+        estimates = objective.estimates(vectors(queries[asked]), excluded).cpu()
         information[torch.from_numpy(rows)] = estimates[torch.from_numpy(place)]
     return information
