@@ -152,8 +152,8 @@ def contrast(lesson: Lesson, scales: Tensor, candidates: Candidates) -> Tensor:
         candidates: of every query at least one.
     """
     rows, entities = candidates
-    forward, batch = lesson.forward, len(lesson.rows)
-    student = forward.logits[forward.row_of[rows], entities]
+    batch = len(lesson.rows)
+    student = lesson.learned.listed(rows, entities)
     student = student - segment_logsumexp(rows, student, batch)[rows]
     said = lesson.opinions.among(candidates) * scales[rows]
     divergences = []

@@ -25,6 +25,7 @@ from students.distillation import Candidates, DistillationConfig, SoftLabel
 from students.evaluation import evaluate_ranking, filtered_ranks, ranking_metrics
 from students.forward import Forward
 from students.registry import make_student
+from students.sampling import Sample
 from students.scorer import Scorer
 from students.snapshots import Snapshot
 from students.training import StepReport, Trainer, TrainingConfig
@@ -63,7 +64,8 @@ class Lesson:
     Attributes:
         rows: int64 `[batch]`, positions among the training queries.
         queries: the queries.
-        forward: the student's logits of them.
+        forward: the student's logits of them, to look at.
+        learned: what it will learn from: `forward`, or the same among a sample of the entities.
         opinions: the teachers' answers to them, which teach.
         judged: their answers by which they are judged; `opinions` again unless they differ.
         envs: int64 `[batch]`, the sub-environments that hold them.
@@ -78,6 +80,7 @@ class Lesson:
     rows: IntArray
     queries: Queries
     forward: Forward
+    learned: Forward
     opinions: Opinions
     judged: Opinions
     envs: IntArray
@@ -256,7 +259,9 @@ class Classroom:
         """
         queries = self.queries[rows]
         with torch.set_grad_enabled(self.config.cotrain):
-            forward = self.trainer.forward(queries)
+            learned = forward = self.trainer.forward(queries)
+            if self.config.sampled is not None:
+                learned = self.trainer.forward(queries, self._sample(forward))
         opinions = judged = self.opinions(rows)
         if self.judged_store is not self.store:
             judged = self.opinions(rows, self.judged_store)
@@ -265,12 +270,20 @@ class Classroom:
         candidates = None
         if self.config.candidates is not None:
             candidates = junior_candidates(
-                forward,
+                learned,
                 self.config.candidates,
                 self.config.random_candidates,
                 self.candidate_generator,
             )
-        return Lesson(rows, queries, forward, opinions, judged, envs, tempering, candidates)
+        return Lesson(
+            rows, queries, forward, learned, opinions, judged, envs, tempering, candidates
+        )
+
+    def _sample(self, forward: Forward) -> Sample:
+        """Entities that a batch is learned among."""
+        count = self.config.sampled or 0
+        entities = len(forward.table)
+        return Sample.draw(forward.answers, entities, count, self.candidate_generator)
 
     def observe(self, lesson: Lesson) -> NDArray[np.float32]:
         """Observations of the lesson, `[batch, columns]`."""
@@ -299,7 +312,7 @@ class Classroom:
 
     def teach(self, lesson: Lesson, labels: list[SoftLabel]) -> StepReport:
         """Make the one student update of this batch."""
-        return self.trainer.update(lesson.forward, labels)
+        return self.trainer.update(lesson.learned, labels)
 
     def withheld_queries(self, count: int) -> Queries:
         """A random sample of the reward split."""

@@ -62,6 +62,7 @@ MOST_TEACHERS_FOR_SUBSETS = 12
 MOST = {"rank": 10_000, "teacher_rank": 10_000, "relation_code": 10_000, "folds": 1000}
 MOST |= {"judged_folds": MOST["folds"], "top_k": 2**31}
 MOST_STEPS = 10**9
+SAMPLES = ("sampled", "teacher_sampled")
 MOST_CANDIDATES = 100_000
 _DEVICE = re.compile(r"auto|(cpu|cuda|mps|xpu)(:[0-9]{1,2})?")
 # Of queries per update, which are sub-environments as well.
@@ -120,12 +121,16 @@ class DSoMConfig:
         candidates: how many of the student's own best entities a soft label is about, beside the
             answer and `random_candidates` others; None for all entities. See `dsom_env.junior`.
         random_candidates: how many further entities, drawn at random for every query.
+        sampled: how many entities beside the batch's answers an update is about, drawn anew for
+            each, where a softmax over all is too slow; None for all. Needs `candidates`. See
+            `students.sampling`.
         teacher_rank: dimensions of the teachers, as `rank`.
         teacher_learning_rate: of their Adagrad.
         teacher_regularisation: their λ of N3: a number, or numbers by teacher's name and, for
             the others, by `default`.
         teacher_batch: queries per update while they are trained.
         teacher_epochs: most epochs of their training, which valid may end earlier.
+        teacher_sampled: as `sampled`, while they are trained.
         teacher_objective: `cross_entropy`, or `amid`, by which `fused` is trained together with a
             small student and one model per modality (docs/amid.md); or settings of
             `teachers.amid.CotrainingConfig` beside its name, as {name: amid, student: 0}.
@@ -176,11 +181,13 @@ class DSoMConfig:
     top_k: int | None = 64
     candidates: int | None = None
     random_candidates: int = 64
+    sampled: int | None = None
     teacher_rank: int = 64
     teacher_learning_rate: float = 0.1
     teacher_regularisation: float | Mapping[str, float] = 0.02
     teacher_batch: int = 512
     teacher_epochs: int = 60
+    teacher_sampled: int | None = None
     teacher_objective: str | Mapping[str, Any] = ALONE
     teacher_modulation: str | None = None
     teacher_modulation_alpha: float = 0.2
@@ -238,7 +245,7 @@ class DSoMConfig:
         counts = ("horizon", "relation_code", "rank", "folds")
         for argument in (*counts, "teacher_rank", "teacher_batch", "teacher_epochs"):
             _require_count(argument, getattr(self, argument))
-        for argument in ("judged_folds", "max_episode_steps", "top_k"):
+        for argument in ("judged_folds", "max_episode_steps", "top_k", *SAMPLES):
             if getattr(self, argument) is not None:
                 _require_count(argument, getattr(self, argument))
         self._check_numbers()
@@ -253,6 +260,11 @@ class DSoMConfig:
             raise ValueError(
                 "teacher_modulation must be None where teacher_objective is not cross_entropy: "
                 f"co-trained teachers are not modulated, got {self.teacher_modulation!r}"
+            )
+        if cotrained and self.teacher_sampled is not None:
+            raise ValueError(
+                "teacher_sampled must be None where teacher_objective is not cross_entropy: "
+                f"co-trained teachers learn among all entities, got {self.teacher_sampled!r}"
             )
         self._check_sizes()
         object.__setattr__(self, "hide", _names("hide", self.hide))
@@ -310,6 +322,11 @@ class DSoMConfig:
                 )
         if self.candidates == 0 and self.random_candidates == 0:
             raise ValueError("candidates and random_candidates: a soft label needs some of either")
+        if self.sampled is not None and self.candidates is None:
+            raise ValueError(
+                f"sampled={self.sampled} needs candidates: a soft label about all entities cannot "
+                "be learned from a sample"
+            )
 
     def _check_teachers(self) -> None:
         if self.teachers is None:
@@ -357,6 +374,7 @@ class DSoMConfig:
             regularisation_of=penalties,
             batch_size=self.teacher_batch,
             max_epochs=self.teacher_epochs,
+            sampled=self.teacher_sampled,
             cotraining=cotraining_of(self.teacher_objective),
             modulation=Modulation(form, alpha) if form else None,
             device=self.device,

@@ -20,24 +20,28 @@ def junior_candidates(
     with replacement, so that a query may have fewer of them.
 
     Args:
-        forward: the batch as the student scores it now; its logits are kept for the update.
+        forward: the batch as the student scores it now; its logits are kept for the update. If it
+            is about a sample, the candidates are of the sample.
         top: `K`, at most all entities count.
         others: random entities of each query.
         generator: the only source of randomness.
     """
     batch, width = len(forward), len(forward.table)
-    parts = [forward.answers.cpu()[:, None]]
+    parts = [forward.columns.cpu()[:, None]]
     if top:
         best = _best(forward.logits, min(top, width)).cpu()
         parts.append(best[forward.row_of.cpu()])
     if others:
         parts.append(torch.randint(width, (batch, others), generator=generator))
-    entities = torch.cat(parts, dim=1).sort(dim=1).values
-    distinct = torch.ones_like(entities, dtype=torch.bool)
-    distinct[:, 1:] = entities[:, 1:] != entities[:, :-1]
+    columns = torch.cat(parts, dim=1).sort(dim=1).values
+    distinct = torch.ones_like(columns, dtype=torch.bool)
+    distinct[:, 1:] = columns[:, 1:] != columns[:, :-1]
     rows = torch.arange(batch).repeat_interleave(distinct.sum(1))
     device = forward.answers.device
-    return Candidates(rows.to(device), entities[distinct].to(device))
+    entities = columns[distinct].to(device)
+    if forward.sample is not None:
+        entities = forward.sample.entities[entities]
+    return Candidates(rows.to(device), entities)
 
 
 def _best(logits: Tensor, top: int) -> Tensor:

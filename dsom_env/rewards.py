@@ -96,8 +96,11 @@ class Improvement(Reward):
         self._fork_after: Tensor | None = None
         if control_rows(self.classroom, len(lesson.rows)) == 0:
             twin = self.classroom.trainer.fork()
-            twin.update(twin.forward(lesson.queries))
+            twin.update(twin.forward(lesson.queries, lesson.learned.sample))
             self._fork_after = twin.cross_entropy(lesson.queries)
+        # Among a sample the update reports an estimate.
+        sampled = lesson.learned.sample is not None
+        self._before = -lesson.forward.answer_log_probs() if sampled else None
 
     def after_update(
         self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: NDArray[np.bool_]
@@ -109,7 +112,8 @@ class Improvement(Reward):
         if self._fork_after is not None:
             gain = self._fork_after - after
         else:
-            gain = report.cross_entropy - after
+            before = report.cross_entropy if self._before is None else self._before
+            gain = before - after
             gain = gain - gain[~chosen].mean()
         # Without teachers the row *is* the control: what it gains beyond it is noise.
         return self._beneficial(torch.where(chosen, gain, 0.0))

@@ -5,9 +5,10 @@ python scripts/pretrain.py --dataset emoji --folds 5  # cross-fitted
 python scripts/pretrain.py --dataset emoji --objective amid --setting student=0 --out runs/amid
 
 --rank and the flags after it are `teacher_rank`, `teacher_learning_rate`, `teacher_regularisation`,
-`teacher_batch` and `teacher_epochs` of `DSoMConfig`: with the same values compare.py and train.py
-(as in --set teacher_rank=200) find the same teachers. --objective with its --setting is
-`teacher_objective`, as in --set 'teacher_objective={name: amid, student: 0}' (docs/amid.md).
+`teacher_batch`, `teacher_epochs` and `teacher_sampled` of `DSoMConfig`: with the same values
+compare.py and train.py (as in --set teacher_rank=200) find the same teachers. --objective
+with its --setting is `teacher_objective`, as in --set 'teacher_objective={name: amid, student: 0}'
+(docs/amid.md).
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ FLAGS = {
     "teacher_regularisation": ("--regularisation", "λ of N3, as in 0.1 or in 0.1,text=0.005"),
     "teacher_batch": ("--batch", "queries per update"),
     "teacher_epochs": ("--epochs", "most epochs; valid may end it earlier"),
+    "teacher_sampled": ("--sampled", "entities that an update is about"),
 }
+KINDS = {"teacher_regularisation": parse_penalties, "teacher_sampled": int}
 
 
 def main() -> None:
@@ -49,8 +52,8 @@ def main() -> None:
     command.add_argument("--folds", type=int, default=1, help="K ≥ 2 cross-fits (default: 1)")
     for setting, (flag, meaning) in FLAGS.items():
         default = getattr(DSoMConfig, setting)
-        summary = f"{meaning} (default: {default})"
-        kind = parse_penalties if setting == "teacher_regularisation" else type(default)
+        summary = f"{meaning} (default: {'all' if default is None else default})"
+        kind = KINDS.get(setting, type(default))
         command.add_argument(flag, dest=setting, type=kind, default=default, help=summary)
     command.add_argument(
         "--objective", choices=OBJECTIVES, default=ALONE, help=f"(default: {ALONE})"

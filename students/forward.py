@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from graphs import Queries
 from students.devices import elements_at_once
+from students.distillation import SoftLabel
+from students.sampling import Sample
 from students.scorer import Scorer
 
 # Logits of a block of rows: 16 MiB, which stay in a cache between the passes over them.
@@ -62,26 +64,38 @@ class Forward:
         queries: the batch.
         device: of the scorer.
         share: whether queries may share rows.
+        sample: the entities among which it learns; None for all. Its weights are part of the
+            logits then.
 
     Attributes:
         queries: the batch, as arrays.
         entities: int64 `[batch]`, on the scorer's device.
         relations: the same.
         answers: the same.
+        columns: int64 `[batch]`, where the answers are among the logits.
         row_of: int64 `[batch]`, ascending; the row of each query's logits.
         firsts: int64 `[rows]`, the first query of each row.
-        table: entity vectors, without gradient, `[entities, width]`.
+        table: vectors of all entities, or of the sample, without gradient, `[entities, width]`.
+        sample: the same.
     """
 
     def __init__(
-        self, scorer: Scorer, queries: Queries, device: torch.device, share: bool = True
+        self,
+        scorer: Scorer,
+        queries: Queries,
+        device: torch.device,
+        share: bool = True,
+        sample: Sample | None = None,
     ) -> None:
-        self.scorer, self.queries = scorer, queries
+        self.scorer, self.queries, self.sample = scorer, queries, sample
         self.entities = torch.from_numpy(queries.entities).to(device)
         self.relations = torch.from_numpy(queries.relations).to(device)
         self.answers = torch.from_numpy(queries.answers).to(device)
         self._source = scorer.entity_vectors()
-        self.table = self._source.detach()
+        vectors = self.table = self._source.detach()
+        self.columns = self.answers
+        if sample is not None:
+            self.table, self.columns = vectors[sample.entities], sample.columns(self.answers)
         entities, relations = queries.entities, queries.relations
         new = (entities[1:] != entities[:-1]) | (relations[1:] != relations[:-1])
         if not share:
@@ -92,7 +106,7 @@ class Forward:
         # `[entities, width]` for each lookup would cost as much as the softmax.
         both = torch.cat([self.entities, self.answers])
         self._used, places = torch.unique(both, return_inverse=True)
-        self._rows = self.table[self._used]
+        self._rows = vectors[self._used]
         if torch.is_grad_enabled():
             self._rows.requires_grad_()
         self._places = places.chunk(2)
@@ -129,7 +143,7 @@ class Forward:
 
     def answer_log_probs(self) -> Tensor:
         """Log-probability of each query's answer, `[batch]`."""
-        own = self.logits[self.row_of, self.answers]
+        own = self.logits[self.row_of, self.columns]
         return own - self.statistics.log_normaliser[self.row_of]
 
     def blocks(self) -> Iterator[Block]:
@@ -147,7 +161,21 @@ class Forward:
         """Logits of a block's rows."""
         if self._logits is not None:
             return self._logits[block.start : block.stop]
-        return self.scorer.compare(self._vectors[block.start : block.stop].detach(), self.table)
+        logits = self.scorer.compare(self._vectors[block.start : block.stop].detach(), self.table)
+        return logits if self.sample is None else logits.add_(self.sample.log_weights)
+
+    def listed(self, queries: Tensor, entities: Tensor) -> Tensor:
+        """Scores of (query, entity) pairs, `[n]`; of a sample, only of those that are in it."""
+        if self.sample is None:
+            return self.logits[self.row_of[queries], entities]
+        columns = self.sample.columns(entities)
+        return self.logits[self.row_of[queries], columns] - self.sample.log_weights[columns]
+
+    def among_columns(self, labels: Sequence[SoftLabel]) -> Sequence[SoftLabel]:
+        """Soft labels about entities as soft labels about columns of the logits."""
+        if self.sample is None:
+            return labels
+        return [self.sample.label(label) for label in labels]
 
     def regulariser(self) -> Tensor:
         """N3: cubed moduli of head, relation and tail, summed over factors, batch mean."""
@@ -191,6 +219,9 @@ class Forward:
                 roots.append(cubes)
                 gradients.append(torch.full_like(cubes, regularisation))
         torch.autograd.backward(roots, gradients)
+        if self.sample is not None:
+            among, total = total, torch.zeros_like(self._source)
+            total[self.sample.entities] = among
         if self._rows.grad is not None:
             total.index_add_(0, self._used, self._rows.grad)
         if self._source.is_leaf:

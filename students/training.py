@@ -22,6 +22,7 @@ from students.distillation import DistillationConfig, SoftLabel
 from students.forward import Block, Forward
 from students.hooks import StepHook
 from students.losses import RowLosses
+from students.sampling import Sample
 from students.scorer import Scorer
 
 
@@ -118,19 +119,24 @@ class Trainer:
         none: IntArray = queries.entities[:0]
         return none, none
 
-    def forward(self, queries: Queries) -> Forward:
-        """Put a batch in front of the scorer; `update` and all who look share its logits."""
+    def forward(self, queries: Queries, sample: Sample | None = None) -> Forward:
+        """Put a batch in front of the scorer; `update` and all who look share its logits.
+
+        Args:
+            queries: the batch.
+            sample: the entities that it is about, the batch's answers among them; None for all.
+        """
         # With the answer as the only neighbor no two queries have the same parts, which matters
         # unless the divergence is that of the whole distributions all along.
         config = self.distillation
         plain = config.is_plain and not config.beta_warmup
         share = plain or config.neighbors != "answer"
-        return Forward(self.scorer, queries, self.device, share)
+        return Forward(self.scorer, queries, self.device, share, sample)
 
     def block_losses(
         self, forward: Forward, labels: Sequence[SoftLabel], block: Block
     ) -> RowLosses:
-        """Losses of a block, and on demand their gradient."""
+        """Losses of a block, and on demand their gradient; labels are about columns of logits."""
         plain = self.distillation.is_plain and self.beta_scale == 1.0
         plain = plain or all(label.only_listed for label in labels)
         first, last = block.first, block.last
@@ -141,7 +147,7 @@ class Trainer:
         return RowLosses(
             forward.block(block),
             forward.row_of[first:last] - block.start,
-            forward.answers[first:last],
+            forward.columns[first:last],
             [label.block(first, last) for label in labels],
             neighbors,
             self.distillation,
@@ -150,6 +156,7 @@ class Trainer:
 
     def losses(self, forward: Forward, labels: Sequence[SoftLabel]) -> tuple[Tensor, Tensor]:
         """Cross-entropy and divergence of each query, `[batch]` each, without gradient."""
+        labels = forward.among_columns(labels)
         parts = [self.block_losses(forward, labels, block) for block in forward.blocks()]
         cross_entropy = torch.cat([part.cross_entropy for part in parts])
         return cross_entropy, torch.cat([part.divergence for part in parts])
@@ -164,12 +171,13 @@ class Trainer:
         """Fill the parameters' `grad` with the gradient of the loss; nothing is updated.
 
         Args:
-            forward: the batch.
-            labels: soft labels.
+            forward: the batch; among a sample, losses and gradient are estimates.
+            labels: soft labels, about entities.
             regularised: whether N3 counts.
             pull: see `Forward.pull_back`; its term is no part of the reported loss.
         """
         gamma, size = self.distillation.gamma, len(forward)
+        labels = forward.among_columns(labels)
         penalty = self.training.regularisation if regularised else 0.0
         cross_entropy = forward.table.new_empty(size)
         divergence = forward.table.new_empty(size)

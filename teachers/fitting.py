@@ -13,6 +13,7 @@ from graphs.csr import IntArray
 from students.batching import shuffled_batches
 from students.checkpoints import Checkpoints
 from students.evaluation import evaluate_ranking
+from students.sampling import Sample
 from students.snapshots import Snapshot
 from students.training import Trainer
 
@@ -30,6 +31,8 @@ class Patience(Protocol):
     def evaluate_every(self) -> int: ...  # noqa: D102
     @property
     def patience(self) -> int: ...  # noqa: D102
+    @property
+    def sampled(self) -> int | None: ...  # noqa: D102
 
 
 class Resumable(Protocol):
@@ -156,8 +159,8 @@ def fit_trainer(
         trainer: of a teacher; its graph gives queries and valid, test triples are not read. At
             the end of each epoch its hooks are told.
         rows: int64 `[n]`, which of the training queries.
-        config: batch size and patience.
-        generator: of the order of the queries.
+        config: batch size, patience, and how many entities each update is about.
+        generator: of the order of the queries, and of samples.
         report: called with a line after each look at valid.
         label: what the line calls the teacher.
         checkpoints: see `fit`.
@@ -169,6 +172,14 @@ def fit_trainer(
 
     def end_epoch() -> None:
         notes[:] = [note for hook in trainer.hooks if (note := hook.end_epoch())]
+
+    def learn(batch: Queries) -> float:
+        sample = None
+        if config.sampled is not None:
+            entities = trainer.scorer.num_entities
+            answers = torch.from_numpy(batch.answers).to(trainer.device)
+            sample = Sample.draw(answers, entities, config.sampled, generator)
+        return trainer.update(trainer.forward(batch, sample)).loss
 
     def look(epoch: int, loss: float) -> float:
         trainer.check_finite()
@@ -183,7 +194,7 @@ def fit_trainer(
         config.batch_size,
         config.max_epochs,
         generator,
-        lambda batch: trainer.update(trainer.forward(batch)).loss,
+        learn,
         look,
         trainer.state_dict,
         config.evaluate_every,

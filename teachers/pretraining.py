@@ -60,7 +60,9 @@ class PretrainingConfig:
         max_epochs: upper bound.
         evaluate_every: epochs between looks at the valid MRR.
         patience: looks without a better valid MRR before training stops.
-        seed: of initial values and batch order.
+        seed: of initial values, batch order and samples.
+        sampled: how many entities beside a batch's answers an update is about, drawn anew for each;
+            None for all. See `students.sampling`. No part of co-training.
         cotraining: how the teachers of `COTRAINED` are trained together with a student and
             auxiliary models (AMID, docs/amid.md); None trains them alone.
         modulation: how fused teachers hold the dominant modality back; others are as ever.
@@ -76,6 +78,7 @@ class PretrainingConfig:
     evaluate_every: int = 2
     patience: int = 3
     seed: int = 0
+    sampled: int | None = None
     regularisation_of: Mapping[str, float] = field(default_factory=dict)
     cotraining: CotrainingConfig | None = None
     modulation: Modulation | None = None
@@ -86,6 +89,8 @@ class PretrainingConfig:
         for name in ("rank", "batch_size", "max_epochs", "evaluate_every", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+        if self.sampled is not None and self.sampled < 1:
+            raise ValueError(f"sampled must be at least 1, got {self.sampled!r}")
 
     def of(self, teacher: str) -> TrainingConfig:
         """Optimiser settings of one teacher."""
@@ -108,6 +113,9 @@ def teacher_key(
     settings = asdict(replace(config, regularisation=config.of(name).regularisation))
     del settings["regularisation_of"]  # what others have does not matter
     del settings["device"]
+    if config.sampled is None:
+        # As it was before there were samples: teachers that ship keep their keys.
+        del settings["sampled"]
     cotrained = config.cotraining_of(name)
     if cotrained:
         # But what is trained beside it does.
