@@ -26,6 +26,7 @@ from benchmarks import (
     products,
     profiling,
     rows,
+    sampled,
     store,
     student,
     subjects,
@@ -40,8 +41,11 @@ from graphs.naming import unknown
 
 FORMAT = 1
 # Those that need --graph, and all.
-ON_GRAPH = ("student", "evaluation", "store", "profile")
-SECTIONS = ("products", "rows", "student", "env", "evaluation", "store", "memory", "profile")
+ON_GRAPH = ("student", "sampled", "evaluation", "store", "profile")
+SECTIONS = (
+    *("products", "rows", "student", "sampled", "env", "evaluation", "store", "memory"),
+    "profile",
+)
 
 
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -135,7 +139,12 @@ def measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Target]
         elif graph and name == "profile":
             found[name] = profiling.measure(graph, settings)
         elif graph:
-            on_graph = {"student": student, "evaluation": evaluation, "store": store}
+            on_graph = {
+                "student": student,
+                "sampled": sampled,
+                "evaluation": evaluation,
+                "store": store,
+            }
             found[name], met = on_graph[name].measure(graph, settings)
         targets += met
     return found, targets
@@ -159,6 +168,8 @@ def show(found: dict[str, Any], targets: list[Target]) -> None:
             print(f"{name:44} {median(values):8.2f} {per_row:11.1f}")
         for name, value in section["ratios"].items():
             print(f"{name:56} {value:6.3f}")
+    for name, values in found.get("sampled", {}).get("students", {}).items():
+        print(f"sampled: {name} among a sample / among all {values['ratio']:.3f}")
     if "store" in found:
         part = found["store"]
         print(
