@@ -6,6 +6,10 @@ Of several runs, on as many graphs, differences are paired by graph, each the me
 intervals then say what to expect of another graph of the kind, and not of other initial weights.
 
 python scripts/differences.py runs/planted-hard-* --controls all,random
+
+What has to be the same within a comparison, as how teachers were trained, can differ between two:
+
+python scripts/differences.py runs/alone --beside runs/amid --controls none,all
 """
 
 from __future__ import annotations
@@ -33,6 +37,9 @@ def main() -> None:
     command.add_argument(
         "--controls", type=parse_names, help="whom to subtract (default: the controls that ran)"
     )
+    command.add_argument(
+        "--beside", type=Path, nargs="+", default=[], help="other comparisons on RUN's graph"
+    )
     arguments = command.parse_args()
 
     def checked(document: Any) -> Any:
@@ -41,7 +48,20 @@ def main() -> None:
         return document
 
     documents = [read_json(path, checked) for path in results_files(arguments.runs)]
-    sys.stdout.write(render_differences(documents, arguments.controls))
+    others = results_files(arguments.beside)
+    beside = {path.parent.name: read_json(path, _checked_alone) for path in others}
+    if len(beside) < len(others):
+        raise ValueError("--beside: two comparisons are in folders of the same name")
+    sys.stdout.write(render_differences(documents, arguments.controls, beside))
+
+
+def _checked_alone(document: Any) -> Any:
+    """A comparison, refused by its own name if it is bad."""
+    # Here and not above, for the same reason as in `main`.
+    from agents.report.differences import render_differences
+
+    render_differences([document])
+    return document
 
 
 if __name__ == "__main__":

@@ -15,23 +15,32 @@ Points of test MRR (of 100): interquartile mean over {unit}s, then differences p
 Student's t 95 % intervals, bold where the whole interval lies above 0. {count}{partial}."""
 
 
-def render_differences(documents: Sequence[Any], controls: Sequence[str] | None = None) -> str:
+def render_differences(
+    documents: Sequence[Any],
+    controls: Sequence[str] | None = None,
+    beside: Mapping[str, Any] | None = None,
+) -> str:
     """A row per agent, best test MRR first; a column per control.
 
     Args:
         documents: contents of `results.json`. Of one, differences are paired by seed; of several,
             by graph, each the mean over its seeds.
         controls: agents to be subtracted; None for all of `verdicts.CONTROLS` that were run.
+        beside: by a name for each, comparisons of the same graph and seeds with other settings
+            than the one document: their agents stand beside its own, as `all of NAME`.
 
     Raises:
         ValueError: see `parse_results`; a control was not run; or of several, two are of one graph
-            or not the same agents and settings.
+            or not the same agents and settings; or one beside it is not of its graph and seeds.
     """
     outcomes = [parse_results(document) for document in documents]
     complete = all(outcome.complete for outcome in outcomes)
     unit, runs = "seed", documents[0]["runs"]
     if len(documents) > 1:
         unit, runs = "graph", _over_graphs(documents)
+    for name, other in (beside or {}).items():
+        complete = parse_results(other).complete and complete
+        runs = runs + _renamed(documents, name, other)
     rows = summarise(runs)
     agents = [row["agent"] for row in rows]
     columns = controls_of({"summary": rows}) if controls is None else list(controls)
@@ -51,6 +60,18 @@ def render_differences(documents: Sequence[Any], controls: Sequence[str] | None 
         count = f"Graphs: {number}, seeds of each: {' or '.join(map(str, seeds))}"
     note = NOTE.format(unit=unit, count=count, partial="" if complete else " (partial results)")
     return f"{table(header, cells)}\n\n{note}\n"
+
+
+def _renamed(documents: Sequence[Any], name: str, other: Any) -> list[dict[str, Any]]:
+    """The runs of a comparison whose agents stand beside those of another one."""
+    if len(documents) > 1:
+        raise ValueError(f"{name} can stand beside one comparison, got {len(documents)}")
+    first = documents[0]
+    if first["graph"]["fingerprint"] != other["graph"]["fingerprint"]:
+        raise ValueError(f"{name} cannot stand beside a comparison on another graph")
+    if first["config"]["seeds"] != other["config"]["seeds"]:
+        raise ValueError(f"{name} cannot stand beside a comparison with other seeds")
+    return [{**run, "agent": f"{run['agent']} of {name}"} for run in other["runs"]]
 
 
 def _over_graphs(documents: Sequence[Any]) -> list[dict[str, Any]]:

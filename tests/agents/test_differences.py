@@ -87,9 +87,36 @@ def test_graphs_that_cannot_be_pooled_are_refused() -> None:
         render_differences([first, {**second, "config": {**second["config"], "epochs": 999}}])
 
 
+def test_agents_of_another_comparison_stand_beside() -> None:
+    """Taught by better teachers, `all` is 1 above itself in every seed."""
+    better = {"all": [0.31, 0.32, 0.33]}
+    other = results_of(
+        [run_of("all", seed, mrr) for seed, mrr in enumerate(better["all"])], agents=["all"]
+    )
+    page = render_differences([comparison()], ["all", "all of amid"], {"amid": other})
+    header, _, *rows = rows_of(page)
+    assert header[2:] == ["− `all`", "− `all of amid`"]
+    assert ["`all of amid`", "32.0", "**+1.0 [+1.0, +1.0]**", "–"] in rows
+    assert ["`all`", "31.0", "–", "-1.0 [-1.0, -1.0]"] in rows
+    fewer = {**comparison(), "config": {**other["config"], "seeds": [0, 1]}}
+    with pytest.raises(ValueError, match="amid cannot stand beside a comparison with other seeds"):
+        render_differences([fewer], None, {"amid": other})
+    elsewhere = {**comparison(), "graph": {**other["graph"], "fingerprint": "else"}}
+    with pytest.raises(ValueError, match="amid cannot stand beside a comparison on another graph"):
+        render_differences([elsewhere], None, {"amid": other})
+    with pytest.raises(ValueError, match="amid can stand beside one comparison, got 3"):
+        render_differences(of_graphs(), None, {"amid": other})
+
+
 def test_the_command(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps(comparison()))
     assert program("differences.py", tmp_path).stdout == render_differences([comparison()])
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "results.json").write_text(json.dumps(comparison()))
+    both = program("differences.py", tmp_path, "--beside", other)
+    expected = render_differences([comparison()], None, {"other": comparison()})
+    assert both.stdout == expected
     bad = program("differences.py", tmp_path, "--controls", "x")
     assert (bad.returncode, bad.stdout) == (2, "")
     assert "x was not run" in bad.stderr
