@@ -42,6 +42,7 @@ from teachers.modulation import Modulation
 from teachers.pretraining import PretrainingConfig, load_teachers
 from tests.conftest import SMALL
 from tests.killing import last_snapshots, run_forked, what_is_left
+from tests.tiny_disk import enlarge, mount, mountable
 
 ENVIRONMENT = {"rank": 8, "teacher_rank": 8}
 TRIAL = TrialConfig("ppo", 1, SMALL, epochs=2, batch=256, environment=ENVIRONMENT)
@@ -177,6 +178,44 @@ def test_a_full_disk_and_a_folder_that_is_read_only_lose_nothing(tmp_path: Path)
     assert {name for name in before if FOLDER in name} <= every_file(parts).keys()
     run_forked(train_simple, parts)
     assert what_is_left(parts) == what_is_left(whole)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.parametrize("spare", [0, 20_000])
+def test_a_real_disk_that_is_full_loses_nothing(tmp_path: Path, spare: int) -> None:
+    """A file system with room for what is there, and for some of what is written next."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    if not mountable(tmp_path / "probe"):
+        pytest.skip("this machine lets nobody mount a file system of his own")
+    fill_caches([SIMPLE], quiet=True)
+    for folder in (whole, parts):
+        folder.mkdir()
+    events = run_forked(train_simple, whole).events
+    assert run_forked(train_simple, parts, events // 2).killed
+    kept = every_file(parts)
+    expected = what_is_left(whole)
+
+    def on_tiny_disk(root: Path) -> None:
+        # A file takes whole pages, and its name and folder one each at the most.
+        pages = sum(3 + len(content) // 4096 for content in kept.values())
+        mount(root, 4096 * pages + spare)
+        for name, content in kept.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(content)
+        filling = root / "of-somebody-else"
+        with pytest.raises(OSError, match="No space left"):
+            filling.write_bytes(b"x" * 4096 * pages)
+        os.truncate(filling, filling.stat().st_size - spare)
+        with pytest.raises(OSError, match="No space left"):
+            train_simple(root)
+        left = every_file(root)
+        assert {name for name in kept if FOLDER in name} <= left.keys()
+        filling.unlink()
+        enlarge(root, 2**26)
+        train_simple(root)
+        assert what_is_left(root) == expected
+
+    run_forked(on_tiny_disk, parts)
 
 
 def every_file(root: Path) -> dict[str, bytes]:
