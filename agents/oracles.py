@@ -21,7 +21,7 @@ from dsom_env.competence import filtered_log_probs
 from dsom_env.config import DSoMConfig
 from graphs import Queries
 from graphs.csr import IntArray
-from graphs.planted import true_masks
+from graphs.true_masks import true_masks
 from students.forward import BLOCK_ELEMENTS
 from teachers.pretraining import load_teachers
 from teachers.store import Combination, Opinions, TeacherStore

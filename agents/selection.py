@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from graphs import MultimodalGraph, Queries
 from graphs.csr import IntArray
-from graphs.planted import true_masks
+from graphs.true_masks import true_masks
 from students.snapshots import Snapshot
 
 Weights = NDArray[np.float32]

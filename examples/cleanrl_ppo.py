@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli
 
 import dsom_env as _registration  # noqa: F401 - registers DSoM-v0
-from graphs.planted import true_masks
+from graphs.true_masks import true_masks
 
 
 @dataclass(frozen=True)

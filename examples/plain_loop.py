@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dsom_env as _registration  # noqa: F401 - registers DSoM-v0
-from graphs.planted import true_masks
+from graphs.true_masks import true_masks
 
 SETTINGS = {
     # Of each query its relation, as a code; the price of a choice as it is, without any bonus.

@@ -8,7 +8,8 @@ from graphs.csr import CSR, KeyedLists
 from graphs.formats.native import save_graph
 from graphs.graph import SPLITS, GraphWarning, Modality, MultimodalGraph, Queries
 from graphs.loading import load_graph
-from graphs.planted import PlantedSpec, planted_graph, planted_levels
+from graphs.planted import planted_graph
+from graphs.planted_spec import PlantedSpec, planted_levels
 
 __all__ = [
     "CSR",

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from graphs.formats import read_folder
 from graphs.graph import GraphWarning, MultimodalGraph
 from graphs.naming import nearest, unknown
-from graphs.planted import PlantedSpec, parse_planted, planted_graph, planted_levels
+from graphs.planted import planted_graph
+from graphs.planted_spec import PlantedSpec, parse_planted, planted_levels
 from graphs.reading import Reading
 from graphs.splits import VALID_CHOICES, overlap_note, resplit_valid, valid_is_broken
 
