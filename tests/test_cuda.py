@@ -74,11 +74,15 @@ def test_students_learn_alike(small_graph: MultimodalGraph, student: str, neighb
     assert outcomes[0][2] == pytest.approx(outcomes[1][2], abs=0.01)
 
 
-def test_teachers_and_what_they_say_are_alike(small_graph: MultimodalGraph) -> None:
+@pytest.mark.parametrize("sampled", [None, 40])
+def test_teachers_and_what_they_say_are_alike(
+    small_graph: MultimodalGraph, sampled: int | None
+) -> None:
     names = (*usual_teachers(small_graph), "attentive", "roth")
     stores = []
+    modulation = Modulation("own", 0.5)
     for device in DEVICES:
-        config = replace(CONFIG, device=device, modulation=Modulation("own", 0.5))
+        config = replace(CONFIG, device=device, modulation=modulation, sampled=sampled)
         models = {name: [pretrain(small_graph, name, config)] for name in names}
         assert all(next(m[0].parameters()).device.type == device for m in models.values())
         stores.append(build_store(small_graph, models, 16))
@@ -147,8 +151,10 @@ def test_every_reward_is_alike(reward: str) -> None:
 @pytest.mark.parametrize("mode", ["mask", "discrete", "weights", "tempered"])
 def test_observations_are_alike(mode: str) -> None:
     seen = []
+    sampled = 40 if mode in ("weights", "tempered") else None
     for device in DEVICES:
-        env = gym.make("DSoM-v0", action_mode=mode, device=device, candidates=8, **ENV)
+        few = {"candidates": 8, "sampled": sampled}
+        env = gym.make("DSoM-v0", action_mode=mode, device=device, **few, **ENV)
         observation, _ = env.reset(seed=5)
         env.action_space.seed(1)
         rows = [observation]
