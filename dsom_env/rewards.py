@@ -169,7 +169,8 @@ class Gate(Judged):
         """The student's log-probability of the answers, before the update, `[batch]`."""
         if self.filtered:
             return student_filtered_log_probs(lesson, self.classroom.taught_graph)
-        return lesson.forward.answer_log_probs()
+        # Among a sample an estimate, for the sake of its price.
+        return lesson.learned.answer_log_probs()
 
 
 class FilteredGate(Gate):
