@@ -18,6 +18,7 @@ import torch
 
 from agents.cotraining_records import open_epochs
 from agents.machine import provenance
+from agents.resuming import RESULT, finished
 from graphs import MultimodalGraph, load_graph
 from graphs.files import atomic_write, config_hash
 from students.evaluation import evaluate_ranking
@@ -101,7 +102,7 @@ def try_claim(config: ClaimConfig, out: Path, report: Report | None = None) -> d
         raise ValueError(f"graph {graph.name!r} has no modalities: there is nothing to co-train")
     wanted = [(variant, seed) for seed in config.seeds for variant in VARIANTS]
     # All are looked at before any is run, so that a foreign folder is found at once.
-    found = [_finished(_folder(out, *one), config.key(*one, graph)) for one in wanted]
+    found = [finished(_folder(out, *one), config.key(*one, graph), _run_of) for one in wanted]
     runs = [
         run or run_variant(config, *one, _folder(out, *one), report)
         for one, run in zip(wanted, found, strict=True)
@@ -157,7 +158,7 @@ def run_variant(
         "student": _judged(trained.student, graph, trained.history, "student"),
     }
     key = config.key(variant, seed, graph)
-    atomic_write(folder / "result.json", json.dumps({"key": key, "run": run}, indent=1).encode())
+    atomic_write(folder / RESULT, json.dumps({"key": key, "run": run}, indent=1).encode())
     return run
 
 
@@ -179,16 +180,5 @@ def _folder(out: Path, variant: str, seed: int) -> Path:
     return out / "runs" / ("+".join(VARIANTS[variant]) or "none") / str(seed)
 
 
-def _finished(folder: Path, key: str) -> Run | None:
-    path = folder / "result.json"
-    if not path.exists():
-        return None
-    try:
-        document = json.loads(path.read_text("utf-8"))
-        found, run = document["key"], document["run"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is not a finished run: remove it to run again") from None
-    if found != key:
-        raise ValueError(f"{path} comes from another configuration; choose another --out")
-    finished: Run = run
-    return finished
+def _run_of(document: Any) -> Run:
+    return dict(document["run"])

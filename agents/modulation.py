@@ -15,6 +15,7 @@ from tqdm import tqdm
 from agents.backends import Backend
 from agents.recording import open_writer
 from agents.report.markdown import table
+from agents.resuming import RESULT, finished
 from agents.statistics import mean_interval, paired_difference
 from agents.workers import run_all, tell_progress
 from graphs import MultimodalGraph, load_graph
@@ -94,7 +95,7 @@ def run_modulated(run: ModulatedTeacher, folder: Path) -> dict[str, Any]:
         **{split: evaluate_ranking(scorer, graph, split)["mrr"] for split in ("valid", "test")},
     }
     document = json.dumps({"key": run.key, "result": result}, indent=1)
-    atomic_write(folder / "result.json", document.encode())
+    atomic_write(folder / RESULT, document.encode())
     return result
 
 
@@ -127,7 +128,9 @@ def run_modulations(
         _ = run.modulation
     Competence(load_graph(runs[0].dataset))
     folders = [out / run.form.replace(":", "-") / str(run.config.seed) for run in runs]
-    found = [_finished(run, folder) for run, folder in zip(runs, folders, strict=True)]
+    found = [
+        finished(folder, run.key, _result_of) for run, folder in zip(runs, folders, strict=True)
+    ]
     waiting = [place for place, result in enumerate(found) if result is None]
     calls = [(place, (runs[place], folders[place])) for place in waiting]
     with tqdm(total=len(waiting), unit="teacher", disable=quiet) as bar:
@@ -145,15 +148,8 @@ def _run_in_worker(run: ModulatedTeacher, folder: Path) -> dict[str, Any]:
     return result
 
 
-def _finished(run: ModulatedTeacher, folder: Path) -> dict[str, Any] | None:
-    path = folder / "result.json"
-    if not path.exists():
-        return None
-    document = json.loads(path.read_text("utf-8"))
-    if document["key"] != run.key:
-        raise ValueError(f"{path} comes from another configuration; choose another --out")
-    result: dict[str, Any] = document["result"]
-    return result
+def _result_of(document: Any) -> dict[str, Any]:
+    return dict(document["result"])
 
 
 def render_modulations(results: Sequence[dict[str, Any]]) -> str:

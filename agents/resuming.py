@@ -1,16 +1,18 @@
-"""A trial that was killed goes on where it was: agent, student, curves, and all that is random.
+"""A trial that has finished is not run again, and one that was killed goes on where it was.
 
-See docs/resume.md. Checkpoints are written between two updates of an agent that does not learn, and
-before a rollout of one that does: there, Stable-Baselines3 keeps nothing in local variables.
+That is agent, student, curves, and all that is random; see docs/resume.md. Checkpoints are written
+between two updates of an agent that does not learn, and before a rollout of one that does: there,
+Stable-Baselines3 keeps nothing in local variables.
 """
 
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +28,7 @@ from torch.utils.tensorboard import SummaryWriter
 from agents.recording import open_writer, written_events
 from dsom_env.sb3 import SB3VecEnv
 from graphs.files import sweep
+from graphs.text_files import read_json
 from students.checkpoints import Checkpoints
 from students.snapshots import (
     Snapshot,
@@ -35,6 +38,7 @@ from students.snapshots import (
 )
 
 FOLDER = "checkpoints"
+RESULT = "result.json"
 # Rollouts, or episodes of learners with a memory, between two points of an agent's curves.
 LOG_INTERVAL = 8
 # What does not change, or is made anew: a buffer of rollouts is empty before each of them.
@@ -53,6 +57,38 @@ _SKIPPED = (
     # Second names for parts of the policy, and what is recorded by itself.
     *("batch_norm_stats", "batch_norm_stats_target", "action_noise"),
 )
+
+Content = TypeVar("Content")
+
+
+def finished(folder: Path, key: str, parse: Callable[[Any], Content]) -> Content | None:
+    """What `parse` makes of the `result.json` of a run that has ended in `folder`, or None.
+
+    Checkpoints of a process that was killed when it had just written the result are removed.
+
+    Args:
+        folder: of the run; need not exist.
+        key: hash of everything that decides the run, which the file has under `key`.
+        parse: given the document; refuses what it does not expect.
+
+    Raises:
+        ValueError: the file is damaged, or of another configuration.
+        OSError: it cannot be read.
+    """
+    path = folder / RESULT
+    if not path.exists():
+        return None
+    try:
+        content, found = read_json(path, lambda document: (parse(document), document["key"]))
+    except ValueError as error:
+        raise ValueError(f"{error}; it holds no finished run: remove it to run again") from None
+    if found != key:
+        raise ValueError(
+            f"{path} comes from another configuration than the one asked for, or from other code "
+            "of what was plugged in; choose another --out"
+        )
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    return content
 
 
 class Resumption:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -21,7 +20,7 @@ from agents.calibration import calibrate, learned_preferences
 from agents.hyperparameters import algorithm_arguments
 from agents.recording import RecordedStudent
 from agents.registry import AgentSpec
-from agents.resuming import FOLDER, Resumption, Watch
+from agents.resuming import FOLDER, RESULT, Resumption, Watch, finished
 from agents.trained import OF_A_POLICY, TrainedAgent, save_trained
 from agents.trial_config import (
     FORMAT,
@@ -144,31 +143,23 @@ def run_trial(
         recorded.save_best(folder)
         manifest = {"format": FORMAT, "key": config.key, "config": config.to_json()}
         document = json.dumps({**manifest, "result": result}, indent=1)
-        atomic_write(folder / "result.json", document.encode())
+        atomic_write(folder / RESULT, document.encode())
     run.remove()
     recorded.close()
     return result
 
 
 def finished_trial(folder: Path, config: TrialConfig) -> dict[str, Any] | None:
-    """The result of a trial that has already run in `folder`, or None.
-
-    Checkpoints of a process that was killed when it had just written the result are removed.
+    """The result of a trial that has already run in `folder`, or None, see `finished`.
 
     Raises:
         ValueError: the folder holds a result of another configuration, or a damaged one.
     """
-    path = folder / "result.json"
-    if not path.exists():
-        return None
-    document = read_json(path, _checked)
-    if document["key"] != config.key:
-        raise ValueError(
-            f"{path} comes from another configuration than the one asked for, or from other code "
-            "of what was plugged in; choose another --out"
-        )
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
-    result: dict[str, Any] = document["result"]
+    return finished(folder, config.key, _result_of)
+
+
+def _result_of(document: Any) -> dict[str, Any]:
+    result: dict[str, Any] = _checked(document)["result"]
     return result
 
 
@@ -180,11 +171,11 @@ def _checked(document: Any) -> dict[str, Any]:
     """
     wanted = {"format", "key", "config", "result"}
     if not isinstance(document, dict) or wanted - set(document) or document["format"] != FORMAT:
-        raise ValueError(f"not a finished trial of format {FORMAT}: remove it to run again")
+        raise ValueError(f"expected a finished trial of format {FORMAT}")
     result = document["result"]
     for part in ("valid", "test", "mean_mask"):
         if not isinstance(result, dict) or not _are_numbers(result.get(part)):
-            raise ValueError(f"not a finished trial: expected numbers by name under {part!r}")
+            raise ValueError(f"expected numbers by name under {part!r}")
     return document
 
 
@@ -217,7 +208,7 @@ def load_trained_student(folder: Path) -> tuple[Scorer, MultimodalGraph]:
         FileNotFoundError: the folder holds no finished trial.
         ValueError: damaged or foreign files.
     """
-    path = folder / "result.json"
+    path = folder / RESULT
     if not path.exists():
         raise FileNotFoundError(f"{folder} holds no finished trial: {path} is missing")
     config = read_json(path, _config_of)

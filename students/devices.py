@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
+
+from graphs.threads import one_thread
 
 # Elements that are passed over at a time on a GPU, where every pass costs the time of its launch.
 _ELSEWHERE = 2**26
@@ -26,6 +30,14 @@ def resolve_device(name: str) -> torch.device:
             f"device: {name!r} cannot be used ({reason}); try 'auto' or 'cpu'"
         ) from None
     return device
+
+
+def same_bits(device: torch.device) -> AbstractContextManager[None]:
+    """For what is kept for others: on a CPU one thread, whoever computes it and on however many.
+
+    On a GPU, whose roundings differ anyhow, threads stay as they are.
+    """
+    return one_thread() if device.type == "cpu" else nullcontext()
 
 
 def elements_at_once(device: torch.device, cached: int) -> int:

@@ -19,13 +19,15 @@ from graphs.files import (
     refusing,
     write_manifest,
 )
+from students.devices import resolve_device, same_bits
 from teachers.pretraining import PretrainingConfig, Report, load_teachers, teacher_key
 from teachers.questioning import Progress, build_store
 from teachers.store import TeacherStore
 
 _log = logging.getLogger(__name__)
 
-FORMAT = 2
+# 3: computed by one thread, whatever the process has.
+FORMAT = 3
 _ARRAYS = ("starts", "counts", "entities", "log_probs", "log_tail", "tail_mass", "features")
 # Stores already open in this process; a few, since one may hold hundreds of megabytes.
 _OPEN: OrderedDict[str, TeacherStore] = OrderedDict()
@@ -148,7 +150,8 @@ def open_store(
 
     def build() -> TeacherStore:
         models = load_teachers(graph, teachers, config, folds, report)
-        return build_store(graph, models, top_k, progress=progress)
+        with same_bits(resolve_device(config.device)):
+            return build_store(graph, models, top_k, progress=progress)
 
     return cached(store_key(graph, teachers, config, folds, top_k), build)
 

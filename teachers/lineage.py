@@ -17,7 +17,7 @@ from torch import Tensor
 from graphs import MultimodalGraph
 from graphs.files import atomic_folder, cache_folder, config_hash, read_manifest, write_manifest
 from students.checkpoints import Checkpoints
-from students.devices import resolve_device
+from students.devices import resolve_device, same_bits
 from students.growing import adagrad_sums, inherit
 from students.hooks import StepHook
 from students.scorer import Scorer
@@ -105,7 +105,8 @@ def load_descendant(
     """
     key = lineage_key(graphs, name, config, keeping)
     if key not in _OPEN:
-        _OPEN[key] = _find_or_train(key, graphs, name, config, keeping, report)
+        with same_bits(resolve_device(config.device)):
+            _OPEN[key] = _find_or_train(key, graphs, name, config, keeping, report)
     _OPEN.move_to_end(key)
     while len(_OPEN) > _KEPT_OPEN:
         _OPEN.popitem(last=False)
@@ -222,7 +223,8 @@ def lineage_store(
             name: [load_descendant(graphs, name, config, keeping, report).scorer]
             for name in teachers
         }
-        return build_store(graphs[-1], models, top_k)
+        with same_bits(resolve_device(config.device)):
+            return build_store(graphs[-1], models, top_k)
 
     # Every task of every method has one: on disk they would soon be larger than all else.
     key = config_hash({"format": FORMAT, "teachers": keys, "top_k": top_k})

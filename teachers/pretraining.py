@@ -25,7 +25,7 @@ from graphs.files import (
 )
 from graphs.plugged_in import plugged_in_code
 from students.checkpoints import Checkpoints
-from students.devices import resolve_device
+from students.devices import resolve_device, same_bits
 from students.scorer import Scorer
 from students.training import Trainer, TrainingConfig
 from teachers.amid import CotrainingConfig
@@ -259,10 +259,24 @@ def load_teacher(
 ) -> Scorer:
     """A trained teacher: the one that ships, else the cached one, else trained now and cached.
 
-    A Junior is found where its trial left it.
+    On a CPU one thread does it all, see `same_bits`: also a teacher that is only read prepares the
+    features of its graph. A Junior is found where its trial left it.
     """
+    device = resolve_device(config.device)
     if is_junior(name):
-        return load_junior(name, graph, folds).to(resolve_device(config.device))
+        return load_junior(name, graph, folds).to(device)
+    with same_bits(device):
+        return _find_or_train(graph, name, config, folds, fold, report)
+
+
+def _find_or_train(
+    graph: MultimodalGraph,
+    name: str,
+    config: PretrainingConfig,
+    folds: int,
+    fold: int,
+    report: Report | None,
+) -> Scorer:
     key = teacher_key(graph, name, config, folds, fold)
     folder = _found(key)
     if folder:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,14 @@ from stable_baselines3.common.logger import Logger, configure
 from agents.continual.config import FORMAT, ContinualTrial
 from agents.continual.recording import OnTask, RecordedTasks
 from agents.registry import AgentSpec
-from agents.resuming import FOLDER, Resumption, Watch
+from agents.resuming import FOLDER, RESULT, Resumption, Watch, finished
 from agents.trial import make_learner
 from agents.trial_config import checkpoint_key
 from dsom_env.classroom import derived_seed
 from dsom_env.course import training_rows
 from dsom_env.sb3 import SB3VecEnv
 from graphs.files import atomic_write, config_hash
+from graphs.naming import shown
 from students.snapshots import Snapshot
 
 
@@ -74,7 +74,7 @@ def run_continual(
     if folder:
         document = {"format": FORMAT, "key": trial.key, "config": trial.to_json()}
         content = json.dumps({**document, "result": result}, indent=1)
-        atomic_write(folder / "result.json", content.encode())
+        atomic_write(folder / RESULT, content.encode())
     run.remove()
     return result
 
@@ -140,18 +140,10 @@ def finished_continual(folder: Path, trial: ContinualTrial) -> dict[str, Any] | 
     Raises:
         ValueError: the folder holds a result of another configuration, or a damaged one.
     """
-    path = folder / "result.json"
-    if not path.exists():
-        return None
-    try:
-        document = json.loads(path.read_text("utf-8"))
-        same = document["format"] == FORMAT and document["key"] == trial.key
-        result: dict[str, Any] = document["result"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is not a finished trial: {error!r}") from None
-    if not same:
-        raise ValueError(
-            f"{path} comes from another configuration than the one asked for; choose another --out"
-        )
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
-    return result
+    return finished(folder, trial.key, _result_of)
+
+
+def _result_of(document: Any) -> dict[str, Any]:
+    if document["format"] != FORMAT:
+        raise ValueError(f"expected format {FORMAT}, got {shown(document['format'])}")
+    return dict(document["result"])

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import torch
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -40,6 +39,7 @@ from dsom_env.classroom import derived_seed
 from dsom_env.config import DSoMConfig
 from graphs.files import atomic_write, refusing, sweep
 from graphs.numbers import DivergedError
+from graphs.threads import one_thread
 
 JOURNAL = "journal.log"
 _JOURNAL_BEGINS = b'{"op_code"'
@@ -367,13 +367,9 @@ def _executor(backend: Backend, calls: int) -> Iterator[_Submit]:
         with backend.workers(calls) as workers:
             yield workers.submit
         return
-    threads = torch.get_num_threads()
     # As in a worker, so that the bits are the same.
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         yield _run_here
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _run_here(function: Callable[..., Outcome], *arguments: Any) -> Future[Outcome]:

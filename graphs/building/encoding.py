@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphs.building.sources import package_folder
+from graphs.threads import one_thread
 
 FeatureArray = NDArray[np.float32]
 
@@ -41,14 +42,9 @@ _IMAGE_MEAN, _IMAGE_SCALE = 127.0, 128.0
 
 @contextmanager
 def deterministic_torch() -> Iterator[None]:
-    """One thread, so that sums are added in the same order on every run; no gradients."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    """One thread, and no gradients."""
+    with one_thread(), torch.inference_mode():
+        yield
 
 
 def encode_images(images: NDArray[np.uint8]) -> FeatureArray:

@@ -170,5 +170,5 @@ def test_bad_configurations(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "none" / "0"
     folder.mkdir(parents=True)
     (folder / "result.json").write_text("{}")
-    with pytest.raises(ValueError, match="not a finished run"):
+    with pytest.raises(ValueError, match="no finished run"):
         try_claim(ClaimConfig(SMALL), tmp_path)
