@@ -9,7 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dsom_env.columns import TEACHER_COLUMNS, observation_columns
+from dsom_env.columns import (
+    STUDENT_COLUMNS,
+    SUMMARY_COLUMNS,
+    TEACHER_COLUMNS,
+    observation_columns,
+)
 from graphs import MultimodalGraph
 from graphs.csr import IntArray
 from students.evaluation import filtered_ranks
@@ -55,6 +60,12 @@ class Observer:
         self.columns = observation_columns(
             modalities, store.teachers, codes.shape[1], hide, store.information_names
         )
+        shown = set(self.columns.names)
+        # The student's logits are what an observation costs: who does not see them need not pay.
+        self._shows_summary = not shown.isdisjoint(SUMMARY_COLUMNS)
+        self._shows_student = not shown.isdisjoint(name for name, *_ in STUDENT_COLUMNS)
+        kl_columns = (f"{teacher}_kl_to_student" for teacher in store.teachers)
+        self._shows_divergences = not shown.isdisjoint(kl_columns)
         self._static = self._static_columns(store)
         self._information = store.information
         degrees = np.log1p(graph.degrees)
@@ -93,12 +104,20 @@ class Observer:
             float32 `[batch, columns]`, finite and inside the bounds.
         """
         queries, batch = forward.queries, len(rows)
-        divergences = self.divergences(forward, opinions)
+        summary = np.zeros((batch, len(SUMMARY_COLUMNS)), dtype=np.float32)
+        if self._shows_summary:
+            asked = forward.entities, forward.relations
+            summary = trainer.scorer.summary(forward.table, *asked).cpu().numpy()
+        divergences = np.zeros(opinions.log_tail.shape, dtype=np.float32)
+        if self._shows_divergences:
+            divergences = self.divergences(forward, opinions)
+        student = np.zeros((batch, len(STUDENT_COLUMNS)), dtype=np.float32)
+        if self._shows_student:
+            student = self._student(forward)
         teachers = np.concatenate([self._static[rows], divergences[:, :, None]], axis=2)
-        summary = trainer.scorer.summary(forward.table, forward.entities, forward.relations)
         observation = np.concatenate(
             [
-                summary.cpu().numpy(),
+                summary,
                 self._degrees[queries.entities, None],
                 self._degrees[queries.answers, None],
                 self._counts[queries.relations, None],
@@ -107,7 +126,7 @@ class Observer:
                 self._presence[queries.answers],
                 self._codes[queries.relations],
                 teachers.reshape(batch, -1),
-                self._student(forward),
+                student,
                 self._information[rows] / self.log_entities,
             ],
             axis=1,

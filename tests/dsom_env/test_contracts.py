@@ -20,6 +20,7 @@ from stable_baselines3.common.env_checker import check_env as check_sb3_env
 import dsom_env as _registration  # noqa: F401
 from dsom_env.columns import GROUPS
 from dsom_env.config import ACTION_MODES, BUILT_IN_REWARDS, DSoMConfig
+from students.forward import Forward
 from teachers.pretraining import PretrainingConfig
 from tests.dsom_env.elsewhere import shape_made_elsewhere
 
@@ -538,6 +539,24 @@ def test_hidden_columns_are_left_out_and_the_others_stay() -> None:
         for name in whole.unwrapped.feature_names
         if name.startswith("answer_") or name.endswith(ends)
     }
+
+
+@pytest.mark.parametrize("hide", [["teachers", "student"], ["student"], ["teachers"]])
+def test_what_is_hidden_is_not_computed(hide: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the student in sight, nobody asks for its logits but the update."""
+    env = make_vec(hide=["answer", *hide], reward="filtered_log_gain", action_mode="mask")
+    env.reset(seed=0)
+    looked: list[Forward] = []
+    logits = Forward.logits.fget
+    assert logits is not None
+
+    def seen(forward: Forward) -> torch.Tensor:
+        looked.append(forward)
+        return logits(forward)
+
+    monkeypatch.setattr(Forward, "logits", property(seen))
+    env.step(env.action_space.sample())
+    assert bool(looked) == (len(hide) < 2)
 
 
 def test_what_sees_the_answer_changes_with_it_and_nothing_else_does() -> None:
