@@ -12,7 +12,7 @@ from agents.policies import MaskPolicy, Probe
 from dsom_env.actions import Choice
 from dsom_env.classroom import Classroom, Lesson, Weights, with_gradients
 from graphs.numbers import is_number
-from students.distillation import Candidates, segment_logsumexp
+from students.distillation import Candidates, segment_log_softmax, segment_logsumexp
 
 # Scales `exp ρ` stay between an eighth and eight.
 MOST_LOG_SCALE = math.log(8.0)
@@ -153,12 +153,11 @@ def contrast(lesson: Lesson, scales: Tensor, candidates: Candidates) -> Tensor:
     """
     rows, entities = candidates
     batch = len(lesson.rows)
-    student = lesson.learned.listed(rows, entities)
-    student = student - segment_logsumexp(rows, student, batch)[rows]
+    student = segment_log_softmax(rows, lesson.learned.listed(rows, entities), batch)
     said = lesson.opinions.among(candidates) * scales[rows]
     divergences = []
     for column in said.unbind(dim=1):
-        column = column - segment_logsumexp(rows, column, batch)[rows]
+        column = segment_log_softmax(rows, column, batch)
         gaps = column.exp() * (column - student)
         divergences.append(torch.zeros_like(scales[:, 0]).index_add(0, rows, gaps))
     return torch.stack(divergences, dim=1)

@@ -25,7 +25,6 @@ from students.distillation import Candidates, DistillationConfig, SoftLabel
 from students.evaluation import evaluate_ranking, filtered_ranks, ranking_metrics
 from students.forward import Forward
 from students.registry import make_student
-from students.sampling import Sample
 from students.scorer import Scorer
 from students.snapshots import Snapshot
 from students.training import StepReport, Trainer, TrainingConfig
@@ -261,7 +260,8 @@ class Classroom:
         with torch.set_grad_enabled(self.config.cotrain):
             learned = forward = self.trainer.forward(queries)
             if self.config.sampled is not None:
-                learned = self.trainer.forward(queries, self._sample(forward))
+                drawn = self.trainer.sample(queries, self.config.sampled, self.candidate_generator)
+                learned = self.trainer.forward(queries, drawn)
         opinions = judged = self.opinions(rows)
         if self.judged_store is not self.store:
             judged = self.opinions(rows, self.judged_store)
@@ -278,12 +278,6 @@ class Classroom:
         return Lesson(
             rows, queries, forward, learned, opinions, judged, envs, tempering, candidates
         )
-
-    def _sample(self, forward: Forward) -> Sample:
-        """Entities that a batch is learned among."""
-        count = self.config.sampled or 0
-        entities = len(forward.table)
-        return Sample.draw(forward.answers, entities, count, self.candidate_generator)
 
     def observe(self, lesson: Lesson) -> NDArray[np.float32]:
         """Observations of the lesson, `[batch, columns]`."""

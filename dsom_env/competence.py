@@ -43,9 +43,8 @@ def student_filtered_log_probs(lesson: Lesson, graph: MultimodalGraph) -> Tensor
     own = forward.answer_log_probs().detach()
     rows, others = _known_others(lesson.queries, graph)
     rows, others = rows.to(own.device), others.to(own.device)
-    row_of = forward.row_of
-    logits = forward.logits.detach()[row_of[rows], others]
-    return _among_the_rest(own, rows, logits - forward.statistics.log_normaliser[row_of[rows]])
+    normaliser = forward.statistics.log_normaliser[forward.row_of[rows]]
+    return _among_the_rest(own, rows, forward.listed(rows, others) - normaliser)
 
 
 def _known_others(queries: Queries, graph: MultimodalGraph) -> tuple[Tensor, Tensor]:

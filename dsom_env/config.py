@@ -62,7 +62,6 @@ MOST_TEACHERS_FOR_SUBSETS = 12
 MOST = {"rank": 10_000, "teacher_rank": 10_000, "relation_code": 10_000, "folds": 1000}
 MOST |= {"judged_folds": MOST["folds"], "top_k": 2**31}
 MOST_STEPS = 10**9
-SAMPLES = ("sampled", "teacher_sampled")
 MOST_CANDIDATES = 100_000
 _DEVICE = re.compile(r"auto|(cpu|cuda|mps|xpu)(:[0-9]{1,2})?")
 # Of queries per update, which are sub-environments as well.
@@ -245,7 +244,8 @@ class DSoMConfig:
         counts = ("horizon", "relation_code", "rank", "folds")
         for argument in (*counts, "teacher_rank", "teacher_batch", "teacher_epochs"):
             _require_count(argument, getattr(self, argument))
-        for argument in ("judged_folds", "max_episode_steps", "top_k", *SAMPLES):
+        optional = ("judged_folds", "max_episode_steps", "top_k", "sampled", "teacher_sampled")
+        for argument in optional:
             if getattr(self, argument) is not None:
                 _require_count(argument, getattr(self, argument))
         self._check_numbers()

@@ -94,13 +94,14 @@ class Improvement(Reward):
     def before_update(self, lesson: Lesson, labels: list[SoftLabel]) -> None:
         """Fork the student where the batch is too small for control rows."""
         self._fork_after: Tensor | None = None
+        self._before: Tensor | None = None
         if control_rows(self.classroom, len(lesson.rows)) == 0:
             twin = self.classroom.trainer.fork()
             twin.update(twin.forward(lesson.queries, lesson.learned.sample))
             self._fork_after = twin.cross_entropy(lesson.queries)
-        # Among a sample the update reports an estimate.
-        sampled = lesson.learned.sample is not None
-        self._before = -lesson.forward.answer_log_probs() if sampled else None
+        elif lesson.learned.sample is not None:
+            # Among a sample the update reports an estimate.
+            self._before = -lesson.forward.answer_log_probs()
 
     def after_update(
         self, lesson: Lesson, weights: Weights, report: StepReport | None, ends: NDArray[np.bool_]

@@ -144,7 +144,7 @@ class Observer:
             opinions: what the teachers said about the batch.
         """
         row_of, statistics = forward.row_of, forward.statistics
-        listed = forward.logits[row_of[opinions.rows], opinions.entities]
+        listed = forward.listed(opinions.rows, opinions.entities)
         log_normaliser = statistics.log_normaliser[row_of]
         student = (listed - log_normaliser[opinions.rows])[:, None]
         gaps = opinions.log_probs.exp() * (opinions.log_probs - student)

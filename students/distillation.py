@@ -116,13 +116,11 @@ class SoftLabel:
             places, listed = find(lists, candidates, self.num_entities)
             log_probs = torch.where(listed, self.log_probs[places], log_probs)
         nothing = torch.full_like(self.log_tail, -torch.inf)
-        normaliser = segment_logsumexp(rows, log_probs, len(self))
-        log_probs = log_probs - normaliser.index_select(0, rows)
         return replace(
             self,
             rows=rows,
             entities=entities,
-            log_probs=log_probs,
+            log_probs=segment_log_softmax(rows, log_probs, len(self)),
             log_tail=nothing,
             only_listed=True,
         )
@@ -157,6 +155,11 @@ def segment_logsumexp(rows: Tensor, values: Tensor, batch: int) -> Tensor:
     sums = torch.zeros(batch, dtype=values.dtype, device=values.device)
     sums = sums.index_add(0, rows, (values - base.index_select(0, rows)).exp())
     return torch.where(sums > 0, sums.clamp_min(torch.finfo(sums.dtype).tiny).log() + base, highest)
+
+
+def segment_log_softmax(rows: Tensor, values: Tensor, batch: int) -> Tensor:
+    """`log_softmax` of the `values` `[n]` of each row, `[n]`."""
+    return values - segment_logsumexp(rows, values, batch).index_select(0, rows)
 
 
 def distribution_normaliser(

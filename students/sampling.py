@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from students.distillation import SoftLabel, segment_logsumexp
+from students.distillation import SoftLabel, segment_log_softmax
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,10 @@ class Sample:
     Attributes:
         entities: int64 `[sampled]`, ascending and distinct.
         log_weights: float32 `[sampled]`, 0 for the answers.
-        num_entities: `E`.
     """
 
     entities: Tensor
     log_weights: Tensor
-    num_entities: int
 
     @classmethod
     def draw(
@@ -51,7 +49,7 @@ class Sample:
         stands_for[drawn] = len(others) / max(len(drawn), 1)
         entities = stands_for.nonzero()[:, 0]
         device = answers.device
-        return cls(entities.to(device), stands_for[entities].log().to(device), num_entities)
+        return cls(entities.to(device), stands_for[entities].log().to(device))
 
     def columns(self, entities: Tensor) -> Tensor:
         """Where some entities of the sample are in it, int64 in the shape of `entities`."""
@@ -70,8 +68,9 @@ class Sample:
             raise ValueError("a soft label about all entities cannot be learned from a sample")
         columns = self.columns(label.entities)
         log_probs = label.log_probs + self.log_weights[columns]
-        normaliser = segment_logsumexp(label.rows, log_probs, len(label))
-        log_probs = log_probs - normaliser.index_select(0, label.rows)
         return replace(
-            label, entities=columns, log_probs=log_probs, num_entities=len(self.entities)
+            label,
+            entities=columns,
+            log_probs=segment_log_softmax(label.rows, log_probs, len(label)),
+            num_entities=len(self.entities),
         )

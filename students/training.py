@@ -133,6 +133,11 @@ class Trainer:
         share = plain or config.neighbors != "answer"
         return Forward(self.scorer, queries, self.device, share, sample)
 
+    def sample(self, queries: Queries, count: int, generator: torch.Generator) -> Sample:
+        """The answers of a batch and `count` other entities, for `forward`."""
+        answers = torch.from_numpy(queries.answers).to(self.device)
+        return Sample.draw(answers, self.scorer.num_entities, count, generator)
+
     def block_losses(
         self, forward: Forward, labels: Sequence[SoftLabel], block: Block
     ) -> RowLosses:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from students.distillation import SoftLabel, segment_logsumexp
+from students.distillation import SoftLabel, segment_log_softmax
 
 if TYPE_CHECKING:
     from students.losses import RowLosses
@@ -30,8 +30,7 @@ class Within:
     def __init__(self, losses: RowLosses, label: SoftLabel) -> None:
         self.label = label
         listed = losses.listed(label.rows, label.entities) / losses.config.temperature
-        normaliser = segment_logsumexp(label.rows, listed, len(label))
-        log_student = listed - normaliser.index_select(0, label.rows)
+        log_student = segment_log_softmax(label.rows, listed, len(label))
         probabilities = label.log_probs.exp()
         gaps = probabilities * (label.log_probs - log_student)
         self.rest_constant = torch.zeros_like(label.log_tail)

@@ -13,7 +13,6 @@ from graphs.csr import IntArray
 from students.batching import shuffled_batches
 from students.checkpoints import Checkpoints
 from students.evaluation import evaluate_ranking
-from students.sampling import Sample
 from students.snapshots import Snapshot
 from students.training import Trainer
 
@@ -176,9 +175,7 @@ def fit_trainer(
     def learn(batch: Queries) -> float:
         sample = None
         if config.sampled is not None:
-            entities = trainer.scorer.num_entities
-            answers = torch.from_numpy(batch.answers).to(trainer.device)
-            sample = Sample.draw(answers, entities, config.sampled, generator)
+            sample = trainer.sample(batch, config.sampled, generator)
         return trainer.update(trainer.forward(batch, sample)).loss
 
     def look(epoch: int, loss: float) -> float:

@@ -11,7 +11,6 @@ import torch
 from graphs import MultimodalGraph
 from students.batching import shuffled_batches
 from students.registry import make_student
-from students.sampling import Sample
 from students.training import Trainer, TrainingConfig
 
 from .measuring import Settings, interleaved, ratio, scaled, seconds
@@ -51,9 +50,7 @@ class Epoch:
     def _update(self, rows: np.ndarray) -> None:
         queries, sample = self.queries[rows], None
         if self.sampled is not None:
-            answers = torch.from_numpy(queries.answers)
-            entities = self.trainer.scorer.num_entities
-            sample = Sample.draw(answers, entities, self.sampled, self.generator)
+            sample = self.trainer.sample(queries, self.sampled, self.generator)
         self.trainer.update(self.trainer.forward(queries, sample))
 
 
