@@ -42,26 +42,20 @@ def main() -> None:
     )
     arguments = command.parse_args()
 
+    # Controls may be agents of the others, which a comparison alone does not know.
+    alone = None if arguments.beside else arguments.controls
+
     def checked(document: Any) -> Any:
         """Each alone, so that a bad one is named."""
-        render_differences([document], arguments.controls)
+        render_differences([document], alone)
         return document
 
     documents = [read_json(path, checked) for path in results_files(arguments.runs)]
     others = results_files(arguments.beside)
-    beside = {path.parent.name: read_json(path, _checked_alone) for path in others}
+    beside = {path.parent.name: read_json(path, checked) for path in others}
     if len(beside) < len(others):
         raise ValueError("--beside: two comparisons are in folders of the same name")
     sys.stdout.write(render_differences(documents, arguments.controls, beside))
-
-
-def _checked_alone(document: Any) -> Any:
-    """A comparison, refused by its own name if it is bad."""
-    # Here and not above, for the same reason as in `main`.
-    from agents.report.differences import render_differences
-
-    render_differences([document])
-    return document
 
 
 if __name__ == "__main__":

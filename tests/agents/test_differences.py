@@ -117,6 +117,10 @@ def test_the_command(tmp_path: Path) -> None:
     both = program("differences.py", tmp_path, "--beside", other)
     expected = render_differences([comparison()], None, {"other": comparison()})
     assert both.stdout == expected
+    controls = ["all of other", "none"]
+    asked = program("differences.py", tmp_path, "--beside", other, "--controls", ",".join(controls))
+    expected = render_differences([comparison()], controls, {"other": comparison()})
+    assert asked.stdout == expected
     bad = program("differences.py", tmp_path, "--controls", "x")
     assert (bad.returncode, bad.stdout) == (2, "")
     assert "x was not run" in bad.stderr
