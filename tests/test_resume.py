@@ -181,9 +181,9 @@ def test_a_full_disk_and_a_folder_that_is_read_only_lose_nothing(tmp_path: Path)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-def test_a_real_disk_that_is_full_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spare", [0, 20_000])
+def test_a_real_disk_that_is_full_loses_nothing(tmp_path: Path, spare: int) -> None:
     """A file system with room for what is there, and for some of what is written next."""
-    spare = 20_000
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     if not mountable(tmp_path / "probe"):
         pytest.skip("this machine lets nobody mount a file system of his own")

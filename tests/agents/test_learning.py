@@ -137,7 +137,7 @@ def test_real_rewards_teach_and_shuffled_ones_do_not(algorithm: str, mode: str) 
     assert shuffled < real - 0.25
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+@pytest.mark.parametrize("algorithm", ["ppo", "sac", "td3"])
 def test_learners_find_out_how_sharp_a_soft_label_pays(algorithm: str) -> None:
     real, _ = measure(learn(algorithm, False, "tempered"), "tempered")
     assert real > 1.05, "with the right mask, and nothing sharpened, it would be 1"

@@ -323,7 +323,7 @@ class TestTexts:
 names = st.text(st.characters(codec="utf-8", categories=["L", "N", "P"]))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=60)
 @given(
     entities=st.lists(names.filter(bool), min_size=2, max_size=6, unique=True),
     data=st.data(),
