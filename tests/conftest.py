@@ -20,6 +20,17 @@ if os.environ.get("CI"):
 SMALL = "planted:entities=160,relations=4,blocks=2,tails_per_head=3"
 
 
+# They train for most of their time, and being traced would make it a third longer; what they run is
+# run by quicker tests too, and `make test` still asks for nine lines of ten.
+UNTRACED = ("test_backends", "test_continual", "test_learning", "test_trial", "test_zoo_learning")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in UNTRACED:
+            item.add_marker(pytest.mark.no_cover)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One cache for the whole session, its workers included: teachers are trained once."""

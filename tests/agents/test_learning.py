@@ -115,9 +115,9 @@ def measure(model: Any, mode: str = "mask") -> tuple[float, float]:
         helpful = priced.max(0) > 0
         preferred = priced[[1, 2]].argmax(0)
         right.append(truth[np.arange(64), preferred][helpful])
-        observation, rewards, _, _, info = env.step(actions)
+        observation, rewards, *_ = env.step(actions)
         earned.append(rewards)
-        _, info = observation, {"relation": base.lessons.lesson.queries.relations}
+        info = {"relation": base.lessons.lesson.queries.relations}
     mean = [np.concatenate(part).mean() for part in (earned, by_chance, best)]
     return float((mean[0] - mean[1]) / (mean[2] - mean[1])), float(np.concatenate(right).mean())
 
