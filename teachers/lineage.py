@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -30,6 +29,7 @@ from teachers.modulation import Modulator
 from teachers.pretraining import (
     PretrainingConfig,
     Report,
+    keep,
     load_weights,
     save_weights,
     teacher_key,
@@ -42,8 +42,6 @@ from teachers.store import TeacherStore
 FORMAT = 1
 _SUMS = "sums.safetensors"
 _WEIGHTS = "teacher.safetensors"
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -133,17 +131,14 @@ def _find_or_train(
     if len(graphs) > 1:
         previous = load_descendant(graphs[:-1], name, config, keeping, report)
     label = f"{name} task {len(graphs)}"
-    checkpoints = unfinished(cache, key)
+    checkpoints = unfinished(key)
     descendant = train_descendant(
         graphs[-1], name, config, previous, keeping, report, label, checkpoints
     )
-    if folder and checkpoints:
-        try:
-            folder.parent.mkdir(exist_ok=True)
-            _write(folder, descendant, key, name)
-            checkpoints.remove()
-        except OSError as error:
-            _log.warning("teacher %s is kept in memory only: %s", name, error)
+    keep(
+        *("lineages", key, name, checkpoints),
+        lambda folder: _write(folder, descendant, key, name),
+    )
     return descendant
 
 

@@ -283,25 +283,51 @@ def _find_or_train(
         _about(folder, key)
         return _read_teacher(folder / "teacher.safetensors", graph, name, config)
     history: list[Record] = []
-    cache = cache_folder()
-    checkpoints = unfinished(cache, key)
+    checkpoints = unfinished(key)
     scorer = pretrain(
         graph, name, config, folds, fold, report, history.append, checkpoints=checkpoints
     )
-    if cache and checkpoints:
-        about = {"graph": graph.name, "name": name}
-        try:
-            (cache / "teachers").mkdir(exist_ok=True)
-            _write_teacher(cache / "teachers" / key, scorer, key, about | _history(history))
-            checkpoints.remove()
-        except OSError as error:
-            _log.warning("teacher %s is kept in memory only: %s", name, error)
+    about = {"graph": graph.name, "name": name}
+    keep(
+        *("teachers", key, name, checkpoints),
+        lambda folder: _write_teacher(folder, scorer, key, about | _history(history)),
+    )
     return scorer
 
 
-def unfinished(cache: Path | None, key: str) -> Checkpoints | None:
-    """Checkpoints of a teacher in a cache folder; None without one."""
+def unfinished(key: str) -> Checkpoints | None:
+    """Checkpoints of a teacher in the cache folder; None without one."""
+    cache = cache_folder()
     return Checkpoints(cache / "unfinished" / key, key) if cache else None
+
+
+def keep(
+    kind: str,
+    key: str,
+    name: str,
+    checkpoints: Checkpoints | None,
+    write: Callable[[Path], None],
+) -> None:
+    """Write a teacher that has been trained to the cache folder, and drop its checkpoints.
+
+    Where that cannot be written, a warning says so, and the checkpoints stay.
+
+    Args:
+        kind: the folder of the cache that holds such teachers.
+        key: of the teacher.
+        name: for the warning.
+        checkpoints: see `unfinished`.
+        write: makes the folder that it is given.
+    """
+    cache = cache_folder()
+    if not (cache and checkpoints):
+        return
+    try:
+        (cache / kind).mkdir(exist_ok=True)
+        write(cache / kind / key)
+        checkpoints.remove()
+    except OSError as error:
+        _log.warning("teacher %s is kept in memory only: %s", name, error)
 
 
 def _history(records: list[Record]) -> dict[str, list[Record]]:
