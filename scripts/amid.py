@@ -1,7 +1,7 @@
 r"""Put AMID's claim to the test: co-train without and with its terms.
 
 python scripts/amid.py --dataset emoji --epochs 40 --seeds 3 --out runs/amid-emoji
-python scripts/amid.py --dataset graphs/MKG-W --rank 100 --batch 1000 --epochs 15 \
+python scripts/amid.py --dataset graphs/MKG-W --rank 64 --batch 1000 --epochs 8 \
   --regularisation 0.1,text=0.005 --seeds 3 --out runs/amid-MKG-W
 
 The whole budget is spent, and valid selects the states whose test MRR is printed. The same command
