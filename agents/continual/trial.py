@@ -128,10 +128,13 @@ def _learn(
     )
     config, tasks = recorded.classroom.config, recorded.classroom.tasks
     queries = sum(2 * len(training_rows(config, tasks, task)) for task in range(len(tasks)))
-    # Schedules run over about the stream; the callback ends it.
-    budget = round(config.task_epochs * queries)
+    # Schedules run over about the stream; the callback ends it. The last batch of every task goes
+    # beyond its epochs.
+    budget = round(config.task_epochs * queries) + len(tasks) * recorded.num_envs
     watch = Watch(run, "teaching", env, lambda: recorded.done)
-    watch.learn(model, budget + recorded.num_envs)
+    watch.learn(model, budget)
+    if not recorded.done:
+        raise RuntimeError(f"{trial.trial.agent} stopped before the stream of tasks had ended")
 
 
 def finished_continual(folder: Path, trial: ContinualTrial) -> dict[str, Any] | None:
