@@ -131,14 +131,11 @@ def _find_or_train(
     if len(graphs) > 1:
         previous = load_descendant(graphs[:-1], name, config, keeping, report)
     label = f"{name} task {len(graphs)}"
-    checkpoints = unfinished(key)
+    checkpoints = unfinished(cache, key)
     descendant = train_descendant(
         graphs[-1], name, config, previous, keeping, report, label, checkpoints
     )
-    keep(
-        *("lineages", key, name, checkpoints),
-        lambda folder: _write(folder, descendant, key, name),
-    )
+    keep(folder, name, checkpoints, lambda place: _write(place, descendant, key, name))
     return descendant
 
 

@@ -283,48 +283,47 @@ def _find_or_train(
         _about(folder, key)
         return _read_teacher(folder / "teacher.safetensors", graph, name, config)
     history: list[Record] = []
-    checkpoints = unfinished(key)
+    cache = cache_folder()
+    checkpoints = unfinished(cache, key)
     scorer = pretrain(
         graph, name, config, folds, fold, report, history.append, checkpoints=checkpoints
     )
     about = {"graph": graph.name, "name": name}
     keep(
-        *("teachers", key, name, checkpoints),
+        cache / "teachers" / key if cache else None,
+        name,
+        checkpoints,
         lambda folder: _write_teacher(folder, scorer, key, about | _history(history)),
     )
     return scorer
 
 
-def unfinished(key: str) -> Checkpoints | None:
-    """Checkpoints of a teacher in the cache folder; None without one."""
-    cache = cache_folder()
+def unfinished(cache: Path | None, key: str) -> Checkpoints | None:
+    """Checkpoints of a teacher in a cache folder; None without one."""
     return Checkpoints(cache / "unfinished" / key, key) if cache else None
 
 
 def keep(
-    kind: str,
-    key: str,
+    folder: Path | None,
     name: str,
     checkpoints: Checkpoints | None,
     write: Callable[[Path], None],
 ) -> None:
-    """Write a teacher that has been trained to the cache folder, and drop its checkpoints.
+    """Write a teacher that has been trained to the cache, and drop its checkpoints.
 
     Where that cannot be written, a warning says so, and the checkpoints stay.
 
     Args:
-        kind: the folder of the cache that holds such teachers.
-        key: of the teacher.
+        folder: of its own, in the cache; None where there is no cache.
         name: for the warning.
         checkpoints: see `unfinished`.
         write: makes the folder that it is given.
     """
-    cache = cache_folder()
-    if not (cache and checkpoints):
+    if not (folder and checkpoints):
         return
     try:
-        (cache / kind).mkdir(exist_ok=True)
-        write(cache / kind / key)
+        folder.parent.mkdir(exist_ok=True)
+        write(folder)
         checkpoints.remove()
     except OSError as error:
         _log.warning("teacher %s is kept in memory only: %s", name, error)
